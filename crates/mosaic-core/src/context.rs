@@ -1,0 +1,266 @@
+//! Who calls, until when, and as part of what: the one thing that every call carries.
+//!
+//! A [`Context`] is made at a border (the edge from an HTTP request, the gRPC server from metadata, a task runner from
+//! a stored task) and passed on by reference. Nothing else is ambient. What a client says of itself (account, service)
+//! is never believed: [`Caller`] and [`Context::service`] are set only by code that has verified a signature.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{AccountId, Error, Result, Runtime, Secret};
+
+/// Who stands behind a call.
+#[derive(Debug, Clone, Default)]
+pub enum Caller {
+    /// Nobody that we know.
+    #[default]
+    Anonymous,
+    /// The holder of a verified access token.
+    Account(Arc<Identity>),
+}
+
+/// What a verified access token says.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The account.
+    pub account: AccountId,
+    /// The session that the token belongs to (ssid).
+    pub session: String,
+    /// Roles granted.
+    pub roles: Vec<String>,
+    /// The token itself: travels with calls to other processes, which verify it again.
+    pub token: Secret<String>,
+}
+
+/// Trace identity as of W3C Trace Context; the trace id is also the request id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// Names the whole request, in every process.
+    pub trace_id: u128,
+    /// Names this part of it.
+    pub span_id: u64,
+    /// Is the trace recorded?
+    pub sampled: bool,
+}
+
+impl Trace {
+    /// Starts a new trace.
+    pub fn start(runtime: &Runtime) -> Self {
+        let bytes = runtime.random_bytes::<24>();
+        let (trace, span) = bytes.split_at(16);
+        let trace_id = trace.iter().fold(0, |id, byte| (id << 8) | u128::from(*byte));
+        let span_id = span.iter().fold(0, |id, byte| (id << 8) | u64::from(*byte));
+        // Zero means "none" in the standard.
+        Self {
+            trace_id: trace_id.max(1),
+            span_id: span_id.max(1),
+            sampled: true,
+        }
+    }
+
+    /// Reads a `traceparent` header; `None` if it is not one of version 00.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        let mut parts = traceparent.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_hex =
+            |text: &str, len| text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if version != "00" || parts.next().is_some() || !is_hex(trace, 32) || !is_hex(span, 16) || !is_hex(flags, 2) {
+            return None;
+        }
+        let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
+        let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
+        Some(Self {
+            trace_id,
+            span_id,
+            sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
+        })
+    }
+
+    /// Returns the `traceparent` header.
+    pub fn to_traceparent(self) -> String {
+        format!(
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id,
+            self.span_id,
+            u8::from(self.sampled)
+        )
+    }
+
+    /// Returns the request id that people quote: the trace id in hexadecimal.
+    pub fn request_id(self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+/// Where an outside request came from; for limits and for binding sessions, never for authorisation.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Address of the client, as far as trusted proxies tell.
+    pub ip: Option<IpAddr>,
+    /// `User-Agent` of the client.
+    pub user_agent: Option<Arc<str>>,
+}
+
+/// See the module documentation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    runtime: Runtime,
+    caller: Caller,
+    service: Option<Arc<str>>,
+    origin: Origin,
+    deadline: Option<Instant>,
+    trace: Trace,
+    idempotency_key: Option<Arc<str>>,
+}
+
+impl Context {
+    /// Makes the context of a new, anonymous request without a deadline.
+    pub fn new(runtime: &Runtime) -> Self {
+        Self::resume(runtime, Trace::start(runtime))
+    }
+
+    /// Makes the context of a request that is part of an existing trace.
+    pub fn resume(runtime: &Runtime, trace: Trace) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            caller: Caller::Anonymous,
+            service: None,
+            origin: Origin::default(),
+            deadline: None,
+            trace,
+            idempotency_key: None,
+        }
+    }
+
+    /// Returns this context with a verified caller.
+    #[must_use]
+    pub fn with_caller(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// Returns this context as that of a call made by the service `name`, which the one who calls this has verified.
+    #[must_use]
+    pub fn with_service(mut self, name: Option<Arc<str>>) -> Self {
+        self.service = name;
+        self
+    }
+
+    /// Returns this context with the client's address and agent.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Returns this context with the key that names the request's effect.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: Option<Arc<str>>) -> Self {
+        self.idempotency_key = key;
+        self
+    }
+
+    /// Returns this context ending in `timeout`, or earlier if it did already.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        let ours = self.runtime.instant() + timeout;
+        self.deadline = Some(self.deadline.map_or(ours, |theirs| theirs.min(ours)));
+        self
+    }
+
+    /// Returns clock, randomness and ids.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Returns who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns the verified identity, if there is one.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match &self.caller {
+            Caller::Anonymous => None,
+            Caller::Account(identity) => Some(identity),
+        }
+    }
+
+    /// Returns the account that calls.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if nobody is signed in.
+    pub fn account(&self) -> Result<AccountId> {
+        let identity = self.identity();
+        identity
+            .map(|identity| identity.account)
+            .ok_or_else(|| Error::unauthenticated("TOKEN_MISSING", "sign in first"))
+    }
+
+    /// Returns the service of the platform that calls, if one does.
+    pub fn service(&self) -> Option<&Arc<str>> {
+        self.service.as_ref()
+    }
+
+    /// Returns where the outside request came from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Returns when work on this request is to end.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Returns the time left, `None` without a deadline, zero when it has passed.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline
+            .map(|deadline| deadline.saturating_duration_since(self.runtime.instant()))
+    }
+
+    /// Returns the trace identity.
+    pub fn trace(&self) -> Trace {
+        self.trace
+    }
+
+    /// Returns the key that names the request's effect, where the caller gave one.
+    pub fn idempotency_key(&self) -> Option<&Arc<str>> {
+        self.idempotency_key.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_only_shrinks() {
+        let cx = Context::new(&Runtime::system()).with_timeout(Duration::from_secs(1));
+        let first = cx.deadline();
+        assert_eq!(cx.clone().with_timeout(Duration::from_secs(60)).deadline(), first);
+        assert!(cx.with_timeout(Duration::from_millis(1)).deadline() < first);
+    }
+
+    #[test]
+    fn a_traceparent_survives_print_and_parse() {
+        let trace = Trace::start(&Runtime::system());
+        assert_eq!(Trace::parse(&trace.to_traceparent()), Some(trace));
+    }
+
+    #[test]
+    fn what_is_no_traceparent_is_none() {
+        for bad in [
+            "",
+            "00",
+            "00-00000000000000000000000000000000-0000000000000001-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        ] {
+            assert_eq!(Trace::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What every Mosaic service speaks: [`Error`], [`Context`], ids, clock, randomness, configuration. No I/O.
+
+mod check;
+mod context;
+mod descriptor;
+mod error;
+mod runtime;
+mod secret;
+mod task;
+mod time;
+
+pub use check::{Check, Violations};
+pub use context::{Caller, Context, Identity, Origin, Trace};
+pub use descriptor::{
+    Access, DEFAULT_TIMEOUT, Envelope, HttpBinding, MethodDescriptor, Rate, ServiceDescriptor, Shape,
+};
+pub use error::{Code, Error, Result, Violation};
+pub use runtime::{AccountId, Random, Runtime, SeededRandom, SystemRandom};
+pub use secret::Secret;
+pub use task::{CatchPanic, StopSignal, TaskGroup, TaskPanic, catch_panic, panic_message};
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};

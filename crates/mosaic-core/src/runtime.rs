@@ -1,0 +1,253 @@
+//! Time, randomness and ids, handed in rather than asked for.
+//!
+//! A [`Runtime`] is what a process gives its services instead of globals. Production uses [`Runtime::system`]; tests
+//! build one from a [`ManualClock`](crate::ManualClock) and a [`SeededRandom`], and a run repeats exactly.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::{Clock, SystemClock, Timestamp};
+
+/// Where randomness comes from. Must be fit for secrets, except in tests.
+pub trait Random: Send + Sync + fmt::Debug + 'static {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The generator of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system's random generator works once the system has booted");
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): repeatable and not fit for secrets; for tests and simulation.
+#[derive(Debug)]
+pub struct SeededRandom(Mutex<u64>);
+
+impl SeededRandom {
+    /// Makes a generator; equal seeds give equal bytes.
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed))
+    }
+}
+
+impl Random for SeededRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for chunk in bytes.chunks_mut(8) {
+            *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = *state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// Clock, randomness and ids of a process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    last_id: Arc<AtomicU64>,
+}
+
+impl Runtime {
+    /// Makes the runtime of a real process.
+    pub fn system() -> Self {
+        Self::new(Arc::new(SystemClock), Arc::new(SystemRandom))
+    }
+
+    /// Makes a runtime from parts.
+    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self {
+            clock,
+            random,
+            last_id: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// Returns the clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Returns the wall clock's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns the monotonic clock's time.
+    pub fn instant(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    /// Returns `N` random bytes.
+    pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes);
+        bytes
+    }
+
+    /// Returns 64 random bits.
+    pub fn random_u64(&self) -> u64 {
+        u64::from_le_bytes(self.random_bytes())
+    }
+
+    /// Returns a number below `bound`, without bias (Lemire 2019); zero if `bound` is zero.
+    pub fn random_below(&self, bound: u64) -> u64 {
+        loop {
+            let product = u128::from(self.random_u64()) * u128::from(bound);
+            // The low half tells whether this draw falls into the uneven rest.
+            if bound == 0 || (product as u64) >= bound.wrapping_neg() % bound {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+
+    /// Returns `len` decimal digits, each as likely as any other.
+    pub fn random_digits(&self, len: usize) -> String {
+        (0..len)
+            .map(|_| char::from(b'0' + self.random_below(10) as u8))
+            .collect()
+    }
+
+    /// Returns `2 * N` lower-case hexadecimal digits.
+    pub fn random_hex<const N: usize>(&self) -> String {
+        self.random_bytes::<N>()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Returns a new id: positive, below 2^53 (so that a JSON number keeps it), rising within a process, hard to guess.
+    ///
+    /// Layout: 41 bits of milliseconds since 2025-01-01, 12 bits that are random and then count on. Two processes may
+    /// draw the same id in the same millisecond: the primary key decides, the loser draws again.
+    pub fn next_id(&self) -> i64 {
+        const EPOCH_MS: i64 = 1_735_689_600_000;
+        let ms = u64::try_from(self.now().as_micros() / 1000 - EPOCH_MS).unwrap_or(0) & ((1 << 41) - 1);
+        let fresh = (ms << 12) | (self.random_u64() & 0xfff);
+        let step = 1 + (self.random_u64() & 0x3);
+        let next = |last: u64| if fresh > last { fresh } else { last + step };
+        let last = self
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let last = last.unwrap_or_else(|last| last);
+        next(last) as i64
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+/// Declares an id type: a positive `i64` that is valid once it exists.
+///
+/// ```
+/// mosaic_core::id_type! {
+///     /// Identifies a trip.
+///     pub struct TripId;
+/// }
+/// assert_eq!("7".parse::<TripId>().unwrap().get(), 7);
+/// assert!("-1".parse::<TripId>().is_err());
+/// ```
+#[macro_export]
+macro_rules! id_type {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident;) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        $vis struct $name(i64);
+
+        impl $name {
+            /// Draws a new id.
+            $vis fn new(runtime: &$crate::Runtime) -> Self {
+                Self(runtime.next_id())
+            }
+
+            /// Returns the number, as stored and sent.
+            $vis const fn get(self) -> i64 {
+                self.0
+            }
+        }
+
+        impl ::core::convert::TryFrom<i64> for $name {
+            type Error = $crate::Error;
+            fn try_from(number: i64) -> ::core::result::Result<Self, $crate::Error> {
+                if number > 0 {
+                    Ok(Self(number))
+                } else {
+                    Err($crate::Error::invalid_argument("INVALID_ID", concat!(stringify!($name), " must be positive")))
+                }
+            }
+        }
+
+        impl ::core::str::FromStr for $name {
+            type Err = $crate::Error;
+            fn from_str(text: &str) -> ::core::result::Result<Self, $crate::Error> {
+                let number: i64 = text.parse().map_err(|_| {
+                    $crate::Error::invalid_argument("INVALID_ID", concat!(stringify!($name), " must be a number"))
+                })?;
+                Self::try_from(number)
+            }
+        }
+
+        impl ::core::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+id_type! {
+    /// Identifies an account, for all products.
+    pub struct AccountId;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ManualClock;
+
+    fn still(seed: u64) -> Runtime {
+        Runtime::new(
+            Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
+            Arc::new(SeededRandom::new(seed)),
+        )
+    }
+
+    #[test]
+    fn ids_rise_fit_json_and_do_not_repeat() {
+        let runtime = still(1);
+        let ids: Vec<i64> = (0..10_000).map(|_| runtime.next_id()).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(ids.iter().all(|id| (1..(1 << 53)).contains(id)));
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_runs() {
+        assert_eq!(still(7).random_hex::<16>(), still(7).random_hex::<16>());
+        assert_ne!(still(7).random_hex::<16>(), still(8).random_hex::<16>());
+    }
+
+    #[test]
+    fn random_below_stays_below_and_reaches_every_value() {
+        let runtime = still(3);
+        let mut seen = [0; 6];
+        for _ in 0..600 {
+            seen[runtime.random_below(6) as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| (60..140).contains(count)), "{seen:?}");
+        assert_eq!(runtime.random_below(0), 0);
+    }
+}
