@@ -103,6 +103,12 @@ fn push_field(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
+impl<T: Check> Check for Box<T> {
+    fn check(&self, found: &mut Violations) {
+        self.as_ref().check(found);
+    }
+}
+
 impl Check for () {
     fn check(&self, _: &mut Violations) {}
 }
