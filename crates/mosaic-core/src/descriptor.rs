@@ -98,6 +98,8 @@ pub struct ServiceDescriptor {
     pub file_descriptor_set: &'static [u8],
     /// OpenAPI 3.1 document of the service's routes, as JSON.
     pub openapi: &'static str,
+    /// JSON names of the fields that no log may show (`debug_redact`).
+    pub sensitive: &'static [&'static str],
 }
 
 impl ServiceDescriptor {

@@ -1,14 +1,18 @@
 //! What every Mosaic service speaks: [`Error`], [`Context`], ids, clock, randomness, configuration. No I/O.
 
+mod authenticator;
 mod check;
+pub mod config;
 mod context;
 mod descriptor;
 mod error;
+pub mod json;
 mod runtime;
 mod secret;
 mod task;
 mod time;
 
+pub use authenticator::Authenticator;
 pub use check::{Check, Violations};
 pub use context::{Caller, Context, Identity, Origin, Trace};
 pub use descriptor::{

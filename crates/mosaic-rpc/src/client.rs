@@ -1,0 +1,293 @@
+//! The client behind every generated client.
+
+use std::sync::{Arc, OnceLock};
+
+use futures::StreamExt as _;
+use mosaic_core::{Check, Code, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_guard::{Guard, Side};
+use prost::Message;
+use tonic::codegen::http::uri::PathAndQuery;
+
+use crate::peer::PeerToken;
+use crate::{BoxFuture, Channel, Directory, Served, Streaming, error_from_status, metadata};
+
+/// A generated client.
+pub trait Connect: Clone + Send + Sync + 'static {
+    /// The generated trait, as an object.
+    type Port: ?Sized + Send + Sync + 'static;
+    /// What the contract says of the service.
+    const SERVICE: &'static ServiceDescriptor;
+    /// Wraps the client.
+    fn from_client(client: Client<Self::Port>) -> Self;
+}
+
+/// Where calls go.
+#[derive(Debug, Clone)]
+pub(crate) enum Binding<P: ?Sized> {
+    Local(Served<P>),
+    Strict(Served<P>),
+    Remote(Channel),
+}
+
+/// Calls one service, wherever it is. Cheap to clone.
+pub struct Client<P: ?Sized> {
+    shared: Arc<Shared<P>>,
+}
+
+struct Shared<P: ?Sized> {
+    service: &'static ServiceDescriptor,
+    caller: Arc<str>,
+    directory: Option<Directory>,
+    binding: OnceLock<Binding<P>>,
+    guard: Guard,
+    peer: Option<PeerToken>,
+}
+
+impl<P: ?Sized + Send + Sync + 'static> Client<P> {
+    /// Makes a client that finds its service at the first call.
+    pub(crate) fn late(directory: Directory, service: &'static ServiceDescriptor, caller: Arc<str>) -> Self {
+        let peer = directory.peers().map(|key| PeerToken::new(key.clone(), caller.clone()));
+        Self::new(service, caller, Some(directory), OnceLock::new(), peer)
+    }
+
+    /// Makes a client of an implementation in this process.
+    pub fn local(served: Served<P>, caller: &str) -> Self {
+        Self::bound(served.service(), caller, Binding::Local(served))
+    }
+
+    /// Makes a client of an implementation in this process that encodes and decodes every message.
+    pub fn strict(served: Served<P>, caller: &str) -> Self {
+        Self::bound(served.service(), caller, Binding::Strict(served))
+    }
+
+    /// Makes a client of instances elsewhere, which proves nothing of the caller but what its token says.
+    pub fn remote(service: &'static ServiceDescriptor, channel: Channel, caller: &str) -> Self {
+        Self::bound(service, caller, Binding::Remote(channel))
+    }
+
+    fn bound(service: &'static ServiceDescriptor, caller: &str, binding: Binding<P>) -> Self {
+        Self::new(service, caller.into(), None, OnceLock::from(binding), None)
+    }
+
+    fn new(
+        service: &'static ServiceDescriptor,
+        caller: Arc<str>,
+        directory: Option<Directory>,
+        binding: OnceLock<Binding<P>>,
+        peer: Option<PeerToken>,
+    ) -> Self {
+        let guard = Guard::new(service, Side::Client);
+        Self {
+            shared: Arc::new(Shared {
+                service,
+                caller,
+                directory,
+                binding,
+                guard,
+                peer,
+            }),
+        }
+    }
+
+    /// Calls a unary method; `call` is how to call it on an implementation in this process.
+    ///
+    /// # Errors
+    /// Those of the method; `Unavailable` if nobody can be reached.
+    pub async fn unary<Q, R>(
+        &self,
+        method: &'static MethodDescriptor,
+        cx: &Context,
+        request: Q,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>>,
+    ) -> Result<R>
+    where
+        Q: Message + Default + Check + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        let cx = self.stamp(cx);
+        match self.binding()? {
+            Binding::Local(served) => served.enter(method, cx, request, call).await,
+            Binding::Strict(served) => {
+                let reply = served.enter(method, cx, recode(&request)?, call).await?;
+                recode(&reply)
+            }
+            Binding::Remote(channel) => {
+                let cx = cx.with_timeout(method.timeout);
+                let work = async {
+                    let reply = self.send(channel, method, &cx, request).await?;
+                    Ok(reply.into_inner())
+                };
+                self.shared.guard.run(method, &cx, work).await
+            }
+        }
+    }
+
+    /// Calls a server-streaming method.
+    ///
+    /// # Errors
+    /// Those of the method before its first reply; later ones come as items.
+    pub async fn streaming<Q, R>(
+        &self,
+        method: &'static MethodDescriptor,
+        cx: &Context,
+        request: Q,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<Streaming<R>>>,
+    ) -> Result<Streaming<R>>
+    where
+        Q: Message + Default + Check + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        let cx = self.stamp(cx);
+        match self.binding()? {
+            Binding::Local(served) => served.enter(method, cx, request, call).await,
+            Binding::Strict(served) => {
+                let items = served.enter(method, cx, recode(&request)?, call).await?;
+                Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
+            }
+            Binding::Remote(channel) => {
+                let work = self.send_streaming(channel, method, &cx, request);
+                let items = self.shared.guard.run(method, &cx, work).await?;
+                Ok(Box::pin(
+                    items.map(|item| item.map_err(|status| error_from_status(&status))),
+                ))
+            }
+        }
+    }
+
+    fn stamp(&self, cx: &Context) -> Context {
+        cx.clone().with_service(Some(self.shared.caller.clone()))
+    }
+
+    fn binding(&self) -> Result<&Binding<P>> {
+        let shared = &*self.shared;
+        if let Some(binding) = shared.binding.get() {
+            return Ok(binding);
+        }
+        let Some(directory) = &shared.directory else {
+            return Err(Error::internal("a client without a directory is made with its binding"));
+        };
+        let found = directory.find(shared.service)?;
+        Ok(shared.binding.get_or_init(|| found))
+    }
+
+    /// Sends a request, to the next instance if the connection to one is refused.
+    async fn send<Q, R>(
+        &self,
+        channel: &Channel,
+        method: &'static MethodDescriptor,
+        cx: &Context,
+        request: Q,
+    ) -> Result<tonic::Response<R>>
+    where
+        Q: Message + Default + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        let mut left = channel.n_instances();
+        loop {
+            left -= 1;
+            let mut grpc = grpc(channel.pick());
+            if let Err(error) = grpc.ready().await {
+                if left > 0 {
+                    continue;
+                }
+                return Err(unreachable_service(error));
+            }
+            // The last instance takes the request itself, the others a copy.
+            let message = request.clone();
+            let outcome = grpc.unary(self.outgoing(cx, message), path(method), codec()).await;
+            match outcome {
+                Err(status) if left > 0 && is_unsent(&status) => {}
+                outcome => return outcome.map_err(|status| error_from_status(&status)),
+            }
+        }
+    }
+
+    async fn send_streaming<Q, R>(
+        &self,
+        channel: &Channel,
+        method: &'static MethodDescriptor,
+        cx: &Context,
+        request: Q,
+    ) -> Result<tonic::Streaming<R>>
+    where
+        Q: Message + Default + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        let mut grpc = grpc(channel.pick());
+        grpc.ready().await.map_err(unreachable_service)?;
+        let outcome = grpc
+            .server_streaming(self.outgoing(cx, request), path(method), codec())
+            .await;
+        outcome
+            .map(tonic::Response::into_inner)
+            .map_err(|status| error_from_status(&status))
+    }
+
+    fn outgoing<Q>(&self, cx: &Context, message: Q) -> tonic::Request<Q> {
+        let mut request = tonic::Request::new(message);
+        metadata::write(cx, request.metadata_mut());
+        if let Some(token) = self.shared.peer.as_ref().and_then(|peer| peer.get(cx.runtime())) {
+            request.metadata_mut().insert(metadata::PEER, token);
+        }
+        if let Some(remaining) = cx.remaining() {
+            request.set_timeout(remaining);
+        }
+        request
+    }
+}
+
+fn grpc(channel: tonic::transport::Channel) -> tonic::client::Grpc<tonic::transport::Channel> {
+    tonic::client::Grpc::new(channel)
+        .max_decoding_message_size(crate::server::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(crate::server::MESSAGE_BYTES_MAX)
+}
+
+fn codec<Q, R>() -> tonic_prost::ProstCodec<Q, R> {
+    tonic_prost::ProstCodec::default()
+}
+
+fn path(method: &'static MethodDescriptor) -> PathAndQuery {
+    PathAndQuery::from_static(method.path)
+}
+
+fn unreachable_service(cause: tonic::transport::Error) -> Error {
+    Error::unavailable("SERVICE_UNREACHABLE", "the service cannot be reached").caused_by(cause)
+}
+
+/// Did the connection fail before the request was on its way?
+fn is_unsent(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
+        {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Sends a message through encode and decode.
+fn recode<M: Message + Default>(message: &M) -> Result<M> {
+    let lost = |error| Error::new(Code::Internal, "INTERNAL", "internal error").caused_by(error);
+    M::decode(message.encode_to_vec().as_slice()).map_err(lost)
+}
+
+impl<P: ?Sized> Clone for Client<P> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<P: ?Sized> std::fmt::Debug for Client<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("service", &self.shared.service.name)
+            .field("caller", &self.shared.caller)
+            .finish_non_exhaustive()
+    }
+}

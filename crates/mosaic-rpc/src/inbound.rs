@@ -1,0 +1,100 @@
+//! How a process reads who calls it over gRPC.
+
+use std::sync::Arc;
+
+use mosaic_core::{
+    Access, Authenticator, Caller, Code, Context, Error, MethodDescriptor, Origin, Result, Runtime, Trace,
+};
+use tonic::metadata::MetadataMap;
+
+use crate::{PeerKey, metadata};
+
+/// Makes a [`Context`] from the metadata of a call. Cheap to clone.
+///
+/// Nothing that the caller claims is believed without its signature: no token, no account; no peer token, no service
+/// and no origin but the socket's.
+#[derive(Clone, Default)]
+pub struct Inbound {
+    runtime: Runtime,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    peers: Option<PeerKey>,
+}
+
+impl Inbound {
+    /// Makes the reader of a process; without an authenticator nobody is signed in, without a key nobody is a service.
+    pub fn new(runtime: Runtime, authenticator: Option<Arc<dyn Authenticator>>, peers: Option<PeerKey>) -> Self {
+        Self {
+            runtime,
+            authenticator,
+            peers,
+        }
+    }
+
+    /// Returns the context of a call of `method`.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if a token is sent that is not good and the method is not public.
+    pub(crate) fn context(
+        &self,
+        method: &MethodDescriptor,
+        metadata: &MetadataMap,
+        extensions: &tonic::Extensions,
+    ) -> Result<Context> {
+        let trace = metadata::trace(metadata).unwrap_or_else(|| Trace::start(&self.runtime));
+        let service = self.service(metadata)?;
+        let origin = match &service {
+            Some(_) => metadata::origin(metadata),
+            None => Origin {
+                ip: socket_ip(extensions),
+                user_agent: metadata::text(metadata, "user-agent").map(Into::into),
+            },
+        };
+        let caller = if method.access == Access::Public {
+            Caller::Anonymous
+        } else {
+            self.caller(metadata)?
+        };
+        let mut cx = Context::resume(&self.runtime, trace)
+            .with_caller(caller)
+            .with_service(service)
+            .with_origin(origin)
+            .with_idempotency_key(metadata::idempotency_key(metadata).map(Into::into));
+        if let Some(timeout) = metadata::timeout(metadata) {
+            // Years of patience are cut to the method's own timeout later; only the addition must not overflow.
+            cx = cx.with_timeout(timeout.min(method.timeout));
+        }
+        Ok(cx)
+    }
+
+    fn service(&self, metadata: &MetadataMap) -> Result<Option<Arc<str>>> {
+        match (&self.peers, metadata::text(metadata, metadata::PEER)) {
+            (Some(key), Some(token)) => key.verify(token, self.runtime.now()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn caller(&self, metadata: &MetadataMap) -> Result<Caller> {
+        let invalid = || Error::new(Code::Unauthenticated, "TOKEN_INVALID", "the token is not valid");
+        let Some(token) = metadata::bearer(metadata).map_err(|()| invalid())? else {
+            return Ok(Caller::Anonymous);
+        };
+        let authenticator = self.authenticator.as_ref().ok_or_else(invalid)?;
+        authenticator.authenticate(token.expose()).map(Caller::Account)
+    }
+}
+
+fn socket_ip(extensions: &tonic::Extensions) -> Option<std::net::IpAddr> {
+    use tonic::transport::server::TcpConnectInfo;
+    extensions
+        .get::<TcpConnectInfo>()?
+        .remote_addr()
+        .map(|address| address.ip())
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbound")
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}

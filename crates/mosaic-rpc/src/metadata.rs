@@ -1,0 +1,138 @@
+//! How a [`Context`] travels: the names of the headers, written and read in one place.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use mosaic_core::{Context, Origin, Secret, Trace};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+
+/// Bearer token of the signed-in caller.
+pub(crate) const AUTHORIZATION: &str = "authorization";
+/// Proof of the calling service ([`crate::PeerKey`]).
+pub(crate) const PEER: &str = "x-mosaic-peer";
+const TRACEPARENT: &str = "traceparent";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const ORIGIN_IP: &str = "x-mosaic-origin-ip";
+const ORIGIN_AGENT: &str = "x-mosaic-origin-agent";
+const TIMEOUT: &str = "grpc-timeout";
+
+/// Longest idempotency key and user agent that are read.
+const TEXT_MAX: usize = 512;
+
+/// Writes what the next process must know.
+pub(crate) fn write(cx: &Context, metadata: &mut MetadataMap) {
+    let mut put = |name: &'static str, text: &str| {
+        // A text that cannot stand in a header is not sent: it came from outside and is only advice.
+        if let Ok(value) = text.parse::<AsciiMetadataValue>() {
+            metadata.insert(name, value);
+        }
+    };
+    put(TRACEPARENT, &cx.trace().to_traceparent());
+    if let Some(identity) = cx.identity() {
+        put(AUTHORIZATION, &format!("Bearer {}", identity.token.expose()));
+    }
+    if let Some(key) = cx.idempotency_key() {
+        put(IDEMPOTENCY_KEY, key);
+    }
+    if let Some(ip) = cx.origin().ip {
+        put(ORIGIN_IP, &ip.to_string());
+    }
+    if let Some(agent) = &cx.origin().user_agent {
+        put(ORIGIN_AGENT, agent);
+    }
+}
+
+/// Returns the trace that the caller is part of.
+pub(crate) fn trace(metadata: &MetadataMap) -> Option<Trace> {
+    Trace::parse(text(metadata, TRACEPARENT)?)
+}
+
+/// Returns the key that names the effect of the request.
+pub(crate) fn idempotency_key(metadata: &MetadataMap) -> Option<&str> {
+    text(metadata, IDEMPOTENCY_KEY).filter(|key| !key.is_empty() && key.len() <= TEXT_MAX)
+}
+
+/// Returns where the outside request came from; only to be asked of a caller that is a service of ours.
+pub(crate) fn origin(metadata: &MetadataMap) -> Origin {
+    Origin {
+        ip: text(metadata, ORIGIN_IP).and_then(|text| text.parse::<IpAddr>().ok()),
+        user_agent: text(metadata, ORIGIN_AGENT)
+            .filter(|agent| agent.len() <= TEXT_MAX)
+            .map(Into::into),
+    }
+}
+
+/// Returns the bearer token; more than one, or another scheme, is `Err`.
+pub(crate) fn bearer(metadata: &MetadataMap) -> Result<Option<Secret<String>>, ()> {
+    let mut values = metadata.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(());
+    }
+    let text = value.to_str().map_err(drop)?;
+    let (scheme, token) = text.split_once(' ').ok_or(())?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(Some(Secret::new(token.to_owned())))
+    } else {
+        Err(())
+    }
+}
+
+/// Returns the time that the caller allows (`grpc-timeout` of the gRPC protocol); nonsense is `None`.
+pub(crate) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = text(metadata, TIMEOUT)?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+/// Returns one text value; a header given twice counts as absent.
+pub(crate) fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
+    let mut values = metadata.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() { None } else { Some(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_read_as_the_protocol_writes_them() {
+        #[track_caller]
+        fn check(text: &str, want: Option<Duration>) {
+            let mut metadata = MetadataMap::new();
+            metadata.insert(TIMEOUT, text.parse().unwrap());
+            assert_eq!(timeout(&metadata), want, "{text}");
+        }
+        check("2S", Some(Duration::from_secs(2)));
+        check("0n", Some(Duration::ZERO));
+        check("99999999H", Some(Duration::from_secs(99_999_999 * 3600)));
+        check("999999999H", None);
+        check("abc", None);
+        check("S", None);
+        check("+1S", None);
+        check("1x", None);
+    }
+
+    #[test]
+    fn two_tokens_are_none() {
+        let mut metadata = MetadataMap::new();
+        assert!(bearer(&metadata).unwrap().is_none());
+        metadata.append(AUTHORIZATION, "bearer a".parse().unwrap());
+        assert_eq!(bearer(&metadata).unwrap().unwrap().expose(), "a");
+        metadata.append(AUTHORIZATION, "bearer b".parse().unwrap());
+        assert!(bearer(&metadata).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! An implementation and everything that stands before it.
+//!
+//! Both ways in come through [`Served::enter`]: the in-process client hands over a context, the gRPC server reads one
+//! from metadata. What follows is the same: timeout of the contract, access rule, rate, checks, deadline, panic.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use mosaic_core::{Check, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_guard::{Guard, Side};
+use prost::Message;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tracing::Instrument as _;
+
+use crate::{BoxFuture, Inbound, Streaming, status_from_error};
+
+/// A generated server: a plain tonic service that also lets itself be called without the wire.
+pub trait Serve:
+    tonic::server::NamedService
+    + tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// The generated trait, as an object.
+    type Port: ?Sized + Send + Sync + 'static;
+    /// Returns the implementation and its guard.
+    fn served(&self) -> &Served<Self::Port>;
+    /// Returns them to be configured.
+    fn served_mut(&mut self) -> &mut Served<Self::Port>;
+}
+
+/// See the module documentation. Cheap to clone.
+pub struct Served<P: ?Sized> {
+    service: &'static ServiceDescriptor,
+    implementation: Arc<P>,
+    guard: Arc<Guard>,
+    inbound: Inbound,
+}
+
+impl<P: ?Sized + Send + Sync + 'static> Served<P> {
+    /// Guards `implementation` of `service`.
+    pub fn new(service: &'static ServiceDescriptor, implementation: Arc<P>) -> Self {
+        Self {
+            service,
+            implementation,
+            guard: Arc::new(Guard::new(service, Side::Server)),
+            inbound: Inbound::default(),
+        }
+    }
+
+    /// Returns what the contract says of the service.
+    pub fn service(&self) -> &'static ServiceDescriptor {
+        self.service
+    }
+
+    /// Sets how calls from the wire are read.
+    pub fn set_inbound(&mut self, inbound: Inbound) {
+        self.inbound = inbound;
+    }
+
+    /// Calls the implementation with everything that stands before it.
+    ///
+    /// # Errors
+    /// Those of the guard, of the checks, and of the implementation.
+    pub async fn enter<Q, R>(
+        &self,
+        method: &'static MethodDescriptor,
+        cx: Context,
+        request: Q,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>>,
+    ) -> Result<R>
+    where
+        Q: Check,
+    {
+        let cx = cx.with_timeout(method.timeout);
+        self.guard.admit(method, &cx)?;
+        request.checked()?;
+        self.guard
+            .run(method, &cx, call(&self.implementation, &cx, request))
+            .await
+    }
+
+    /// Answers a unary call from the wire.
+    pub async fn unary<Q, R>(
+        self,
+        method: &'static MethodDescriptor,
+        request: http::Request<Body>,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>> + Clone + Send + Sync + 'static,
+    ) -> http::Response<Body>
+    where
+        Q: Message + Default + Check + 'static,
+        R: Message + Default + 'static,
+    {
+        let handler = Handler {
+            served: self,
+            method,
+            call,
+        };
+        grpc::<R, Q>().unary(handler, request).await
+    }
+
+    /// Answers a server-streaming call from the wire.
+    pub async fn streaming<Q, R>(
+        self,
+        method: &'static MethodDescriptor,
+        request: http::Request<Body>,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<Streaming<R>>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> http::Response<Body>
+    where
+        Q: Message + Default + Check + 'static,
+        R: Message + Default + 'static,
+    {
+        let handler = Handler {
+            served: self,
+            method,
+            call,
+        };
+        grpc::<R, Q>().server_streaming(handler, request).await
+    }
+
+    async fn answer<Q, R>(
+        self,
+        method: &'static MethodDescriptor,
+        request: tonic::Request<Q>,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>>,
+    ) -> Result<tonic::Response<R>, tonic::Status>
+    where
+        Q: Check,
+    {
+        let (metadata, extensions, request) = request.into_parts();
+        let cx = match self.inbound.context(method, &metadata, &extensions) {
+            Ok(cx) => cx,
+            Err(error) => return Err(status_from_error(&error)),
+        };
+        let span = tracing::info_span!("rpc", rpc.method = method.path, trace_id = %cx.trace().request_id());
+        let outcome = self.enter(method, cx, request, call).instrument(span.clone()).await;
+        outcome.map(tonic::Response::new).map_err(|error| {
+            span.in_scope(|| log_once(method, &error));
+            status_from_error(&error)
+        })
+    }
+}
+
+fn grpc<R, Q>() -> Grpc<tonic_prost::ProstCodec<R, Q>>
+where
+    R: Message + Default + 'static,
+    Q: Message + Default + 'static,
+{
+    Grpc::new(tonic_prost::ProstCodec::default()).apply_max_message_size_config(
+        Some(crate::server::MESSAGE_BYTES_MAX),
+        Some(crate::server::MESSAGE_BYTES_MAX),
+    )
+}
+
+/// The log line of a failure that leaves the process: causes do not travel, so this is where they are seen.
+fn log_once(method: &MethodDescriptor, error: &Error) {
+    if error.code().is_fault() {
+        let cause = error.cause_chain();
+        tracing::error!(
+            rpc.method = method.path,
+            code = error.code().name(),
+            reason = error.reason(),
+            cause,
+            "call failed"
+        );
+    } else {
+        tracing::debug!(
+            rpc.method = method.path,
+            code = error.code().name(),
+            reason = error.reason(),
+            "call refused"
+        );
+    }
+}
+
+/// Answers a path that no method has.
+pub fn unknown_method() -> http::Response<Body> {
+    status_from_error(&Error::unimplemented("METHOD_NOT_FOUND", "no such method")).into_http()
+}
+
+struct Handler<P: ?Sized, F> {
+    served: Served<P>,
+    method: &'static MethodDescriptor,
+    call: F,
+}
+
+impl<P, F, Q, R> tonic::server::UnaryService<Q> for Handler<P, F>
+where
+    P: ?Sized + Send + Sync + 'static,
+    Q: Check + Send + 'static,
+    R: Send + 'static,
+    F: for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>> + Clone + Send + Sync + 'static,
+{
+    type Response = R;
+    type Future = BoxFuture<'static, Result<tonic::Response<R>, tonic::Status>>;
+
+    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        Box::pin(self.served.clone().answer(self.method, request, self.call.clone()))
+    }
+}
+
+impl<P, F, Q, R> tonic::server::ServerStreamingService<Q> for Handler<P, F>
+where
+    P: ?Sized + Send + Sync + 'static,
+    Q: Check + Send + 'static,
+    R: Send + 'static,
+    F: for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<Streaming<R>>> + Clone + Send + Sync + 'static,
+{
+    type Response = R;
+    type ResponseStream = std::pin::Pin<Box<dyn futures::Stream<Item = Result<R, tonic::Status>> + Send>>;
+    type Future = BoxFuture<'static, Result<tonic::Response<Self::ResponseStream>, tonic::Status>>;
+
+    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        let answer = self.served.clone().answer(self.method, request, self.call.clone());
+        let method = self.method;
+        Box::pin(async move {
+            let stream_of = |items: Streaming<R>| -> Self::ResponseStream {
+                Box::pin(items.map(move |item| {
+                    item.map_err(|error| {
+                        log_once(method, &error);
+                        status_from_error(&error)
+                    })
+                }))
+            };
+            Ok(answer.await?.map(stream_of))
+        })
+    }
+}
+
+impl<P: ?Sized> Clone for Served<P> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service,
+            implementation: self.implementation.clone(),
+            guard: self.guard.clone(),
+            inbound: self.inbound.clone(),
+        }
+    }
+}
+
+impl<P: ?Sized> std::fmt::Debug for Served<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served")
+            .field("service", &self.service.name)
+            .finish_non_exhaustive()
+    }
+}

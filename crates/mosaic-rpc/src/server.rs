@@ -1,0 +1,150 @@
+//! The gRPC listener of a process: every service it serves, health and reflection on one port.
+//!
+//! The limits are ours because the defaults are not limits: streams per connection and local resets are unbounded in
+//! tonic, keep-alive is off, a connection lives for ever.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mosaic_core::{Error, Result, ServiceDescriptor};
+use tokio::net::TcpListener;
+use tonic::service::RoutesBuilder;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::{Directory, Inbound, Serve};
+
+/// Largest message in either direction.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Limits of the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    /// Calls in flight on one connection; more are refused.
+    pub max_concurrent_streams: u32,
+    /// Age at which a connection is asked to go, so that clients meet new instances.
+    pub max_connection_age: Duration,
+    /// Time between HTTP/2 pings.
+    pub keep_alive_interval: Duration,
+    /// Time after which an unanswered ping closes the connection.
+    pub keep_alive_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 100,
+            max_connection_age: Duration::from_secs(30 * 60),
+            keep_alive_interval: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Collects services, then serves them.
+pub struct GrpcServer {
+    routes: RoutesBuilder,
+    inbound: Inbound,
+    services: Vec<&'static ServiceDescriptor>,
+    health: HealthReporter,
+}
+
+impl GrpcServer {
+    /// Makes a server without services; `inbound` reads who calls.
+    pub fn new(inbound: Inbound) -> Self {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(health_service);
+        Self {
+            routes,
+            inbound,
+            services: Vec::new(),
+            health,
+        }
+    }
+
+    /// Adds a service, also to `directory` for the callers of this process.
+    pub fn add<S: Serve>(&mut self, mut server: S, directory: &Directory) {
+        server.served_mut().set_inbound(self.inbound.clone());
+        self.services.push(server.served().service());
+        directory.add(server.served().clone());
+        self.routes.add_service(server);
+    }
+
+    /// Returns the services added so far.
+    pub fn services(&self) -> &[&'static ServiceDescriptor] {
+        &self.services
+    }
+
+    /// Serves until `stop` completes, then refuses new calls and lets the running ones end.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn serve(
+        mut self,
+        listener: TcpListener,
+        options: ServerOptions,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<()> {
+        self.add_reflection()?;
+        for service in &self.services {
+            self.health
+                .set_service_status(service.name, ServingStatus::Serving)
+                .await;
+        }
+        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        let health = self.health.clone();
+        let services = self.services;
+        let stop = async move {
+            stop.await;
+            for service in services {
+                health.set_service_status(service.name, ServingStatus::NotServing).await;
+            }
+        };
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(options.max_concurrent_streams)
+            .http2_max_local_error_reset_streams(Some(1024))
+            .http2_max_header_list_size(16 * 1024)
+            .http2_keepalive_interval(Some(options.keep_alive_interval))
+            .http2_keepalive_timeout(Some(options.keep_alive_timeout))
+            .max_connection_age(options.max_connection_age)
+            .add_routes(self.routes.routes())
+            .serve_with_incoming_shutdown(incoming, stop)
+            .await
+            .map_err(Error::internal)
+    }
+
+    fn add_reflection(&mut self) -> Result<()> {
+        let sets: BTreeSet<&'static [u8]> = self
+            .services
+            .iter()
+            .map(|service| service.file_descriptor_set)
+            .collect();
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        for set in sets.into_iter().filter(|set| !set.is_empty()) {
+            builder = builder.register_encoded_file_descriptor_set(set);
+        }
+        self.routes.add_service(builder.build_v1().map_err(Error::internal)?);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for GrpcServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrpcServer")
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Binds `address`.
+///
+/// # Errors
+/// `Unavailable` (`ADDRESS_IN_USE` and the like) that names the address.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|cause| {
+        Error::unavailable("CANNOT_LISTEN", format!("cannot listen on {address}: {cause}")).caused_by(cause)
+    })
+}
