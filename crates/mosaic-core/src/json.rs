@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-pub use object::{Field, Object, Reader, Writer, read, write};
+pub use object::{Field, Object, Reader, Writer, read, set_member, write};
 pub use scalar::{
     Bool, Bytes, Double, Enum, EnumNumber, Enumeration, Float, Int32, Int64, Int64Text, Text, Uint32, Uint64,
     Uint64Text,

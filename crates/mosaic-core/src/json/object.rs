@@ -11,6 +11,7 @@ use super::{Format, NullOr, Written};
 
 /// Most characters of an unknown name that the error repeats.
 const SHOWN_NAME_CHARS: usize = 64;
+const ONE_MEMBER: &str = "only one field of a oneof may be set";
 
 /// The two names of a field.
 #[derive(Debug, Clone, Copy)]
@@ -102,9 +103,20 @@ impl<'de, M: MapAccess<'de>> Reader<'_, M> {
         if let Some(value) = self.optional::<F>()?
             && slot.replace(member(value)).is_some()
         {
-            return Err(M::Error::custom("only one field of a oneof may be set"));
+            return Err(M::Error::custom(ONE_MEMBER));
         }
         Ok(())
+    }
+}
+
+/// Sets a oneof that is read from something else than JSON.
+///
+/// # Errors
+/// `InvalidArgument` if it is set already.
+pub fn set_member<O>(slot: &mut Option<O>, member: O) -> crate::Result<()> {
+    match slot.replace(member) {
+        None => Ok(()),
+        Some(_) => Err(crate::Error::invalid_argument("INVALID_REQUEST", ONE_MEMBER)),
     }
 }
 

@@ -1,0 +1,289 @@
+//! The HTTP routes of a service: how requests are put together and answers taken apart.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use crate::contract::{Method, Service, fields, is_in_oneof, place_of};
+use crate::http::{Binding, Body, is_text};
+use crate::json;
+use crate::names;
+use crate::options::{Cookie, FieldOptions, duration};
+use crate::places::Mistakes;
+
+/// Deepest nesting of messages that query parameters may spell out.
+const MAX_QUERY_DEPTH: usize = 4;
+
+/// Returns the routes of `service`, if it has any.
+pub(crate) fn generate(service: &Service, mistakes: &mut Mistakes) -> String {
+    let (name, constant) = (service.rust_name(), service.constant());
+    let prefix = names::snake(service.descriptor.name());
+    let prefix = prefix.trim_start_matches("r#");
+    let mut functions = String::new();
+    let mut calls = String::new();
+    for (position, method) in service.methods.iter().enumerate() {
+        for (index, binding) in method.bindings.iter().enumerate() {
+            let call = method.rust_name();
+            let bare = call.trim_start_matches("r#");
+            let suffix = if index == 0 { String::new() } else { format!("_{index}") };
+            let request = format!("{prefix}_{bare}_request{suffix}");
+            let reply = format!("{prefix}_{bare}_reply{suffix}");
+            functions.push_str(&request_function(&request, method, binding, mistakes));
+            functions.push_str(&reply_function(&reply, method, binding));
+            let shape = method.shape();
+            calls.push_str(&format!(
+                "{{
+                    let client = client.clone();
+                    routes.{shape}(&{constant}.methods[{position}], {index}, {request}, {reply}, move |cx, request| {{
+                        let client = client.clone();
+                        async move {{ client.{call}(&cx, request).await }}
+                    }});
+                }}"
+            ));
+        }
+    }
+    if calls.is_empty() {
+        return String::new();
+    }
+    format!(
+        "#[doc = \" Returns the HTTP routes of [`{name}`], which call it through `client`.\"]
+        pub fn {prefix}_routes(client: {name}Client) -> ::mosaic::edge::Routes {{
+            let mut routes = ::mosaic::edge::Routes::new(&{constant});
+            {calls}
+            routes
+        }}
+        {functions}"
+    )
+}
+
+fn request_function(name: &str, method: &Method, binding: &Binding, mistakes: &mut Mistakes) -> String {
+    let input = method.descriptor.input();
+    let request = method.request();
+    let doc = format!(" Reads the request of `{} {}`.", binding.verb, binding.path);
+    let lines = if request == "()" {
+        match binding.body {
+            Body::All => "input.json::<::mosaic::json::Empty>()?; Ok(())".to_owned(),
+            _ => "let _ = input; Ok(())".to_owned(),
+        }
+    } else {
+        request_lines(&input, &request, binding, mistakes)
+    };
+    format!(
+        "#[doc = {doc:?}]
+        fn {name}(input: &mut ::mosaic::edge::Input) -> ::mosaic::Result<{request}> {{ {lines} }}\n"
+    )
+}
+
+fn request_lines(input: &MessageDescriptor, request: &str, binding: &Binding, mistakes: &mut Mistakes) -> String {
+    let mut lines = String::new();
+    match &binding.body {
+        Body::None => {}
+        Body::All => {}
+        Body::Field(field) => {
+            let member = names::snake(field.name());
+            let format = json::format(field);
+            lines.push_str(&format!(
+                "request.{member} = input.json::<::mosaic::json::As<{format}>>()?.0;"
+            ));
+        }
+    }
+    for variable in &binding.variables {
+        lines.push_str(&path_line(&variable.name, &variable.fields));
+    }
+    for field in fields(input) {
+        let options = FieldOptions::of(&field);
+        let member = names::snake(field.name());
+        let default = if json::is_option(&field) {
+            ""
+        } else {
+            ".unwrap_or_default()"
+        };
+        if let Some(header) = &options.header {
+            lines.push_str(&format!("request.{member} = input.header({header:?})?{default};"));
+        } else if let Some(cookie) = &options.cookie {
+            lines.push_str(&format!(
+                "request.{member} = input.cookie({:?})?{default};",
+                cookie.name
+            ));
+        } else if !matches!(binding.body, Body::All) && !is_bound(&field, binding) {
+            lines.push_str(&Query::of(binding).lines(&field, mistakes));
+        }
+    }
+    match (&binding.body, lines.is_empty()) {
+        (Body::All, true) => "input.json()".to_owned(),
+        (Body::All, false) => format!("let mut request: {request} = input.json()?; {lines} Ok(request)"),
+        (_, true) => format!("let _ = input; Ok({request}::default())"),
+        (_, false) => format!("let mut request = {request}::default(); {lines} Ok(request)"),
+    }
+}
+
+/// Is `field` the body, or the whole of a path variable?
+fn is_bound(field: &FieldDescriptor, binding: &Binding) -> bool {
+    let is_body = matches!(&binding.body, Body::Field(body) if body.number() == field.number());
+    is_body
+        || binding
+            .variables
+            .iter()
+            .any(|variable| variable.fields.len() == 1 && variable.fields[0].number() == field.number())
+}
+
+fn path_line(name: &str, fields: &[FieldDescriptor]) -> String {
+    let (target, field) = target(fields);
+    let value = match field.kind() {
+        Kind::Enum(values) => {
+            let package = fields[0].parent_message().package_name().to_owned();
+            format!("input.path_enum::<{}>({name:?})?", names::enum_type(&values, &package))
+        }
+        _ => format!("input.path({name:?})?"),
+    };
+    let value = if json::is_option(field) {
+        format!("Some({value})")
+    } else {
+        value
+    };
+    format!("{target} = {value};")
+}
+
+/// Returns the place in the request that `fields` lead to, and the last of them.
+fn target(fields: &[FieldDescriptor]) -> (String, &FieldDescriptor) {
+    let (last, outer) = fields.split_last().expect("a variable has at least one field");
+    let mut target = "request".to_owned();
+    for field in outer {
+        target.push_str(&format!(".{}.get_or_insert_default()", names::snake(field.name())));
+    }
+    (format!("{target}.{}", names::snake(last.name())), last)
+}
+
+/// Writes how query parameters become fields.
+struct Query<'a> {
+    binding: &'a Binding,
+    /// The messages around the field, outermost first.
+    outer: Vec<FieldDescriptor>,
+}
+
+impl<'a> Query<'a> {
+    fn of(binding: &'a Binding) -> Self {
+        Self {
+            binding,
+            outer: Vec::new(),
+        }
+    }
+
+    fn lines(&mut self, field: &FieldDescriptor, mistakes: &mut Mistakes) -> String {
+        let is_path = |fields: &[FieldDescriptor]| {
+            let here = self.outer.iter().chain([field]);
+            fields.len() == self.outer.len() + 1 && fields.iter().zip(here).all(|(one, other)| one == other)
+        };
+        if self.binding.variables.iter().any(|variable| is_path(&variable.fields)) {
+            return String::new();
+        }
+        let kind = field.kind();
+        if is_text(&kind) && !field.is_map() {
+            return self.line(field);
+        }
+        let is_nested = !field.is_list() && !field.is_map() && !is_in_oneof(field);
+        let message = kind
+            .as_message()
+            .filter(|message| !message.full_name().starts_with("google.protobuf."));
+        match message {
+            Some(message) if is_nested && self.outer.len() < MAX_QUERY_DEPTH => {
+                self.outer.push(field.clone());
+                let lines = fields(message)
+                    .iter()
+                    .map(|inner| self.lines(inner, mistakes))
+                    .collect();
+                self.outer.pop();
+                lines
+            }
+            _ => {
+                let route = format!("{} {}", self.binding.verb, self.binding.path);
+                let why = "repeated messages, maps, members of oneofs and deep nesting need a body";
+                mistakes.add(
+                    &place_of(field),
+                    format_args!("`{}` cannot be a query parameter of {route}: {why}", field.name()),
+                );
+                String::new()
+            }
+        }
+    }
+
+    fn line(&self, field: &FieldDescriptor) -> String {
+        let mut path = self.outer.clone();
+        path.push(field.clone());
+        let join = |name: fn(&FieldDescriptor) -> &str| path.iter().map(name).collect::<Vec<_>>().join(".");
+        let (json, proto) = (join(FieldDescriptor::json_name), join(FieldDescriptor::name));
+        let package = path[0].parent_message().package_name().to_owned();
+        let of_enum = match field.kind() {
+            Kind::Enum(values) => format!("_enum::<{}>", names::enum_type(&values, &package)),
+            _ => String::new(),
+        };
+        let (target, _) = target(&path);
+        if field.is_list() {
+            let other = if json == proto {
+                String::new()
+            } else {
+                format!("{target}.extend(input.query_all{of_enum}({proto:?})?);")
+            };
+            return format!("{target}.extend(input.query_all{of_enum}({json:?})?);{other}");
+        }
+        let other = if json == proto {
+            String::new()
+        } else {
+            format!(".or(input.query{of_enum}({proto:?})?)")
+        };
+        let set = match field.containing_oneof().filter(|_| is_in_oneof(field)) {
+            Some(oneof) => {
+                let variant = names::oneof_variant(&oneof, field, &package);
+                let (outer, _) = target.rsplit_once('.').unwrap_or(("request", ""));
+                let slot = format!("{outer}.{}", names::snake(oneof.name()));
+                format!("::mosaic::json::set_member(&mut {slot}, {variant}(value))?;")
+            }
+            None if json::is_option(field) => format!("{target} = Some(value);"),
+            None => format!("{target} = value;"),
+        };
+        format!("if let Some(value) = input.query{of_enum}({json:?})?{other} {{ {set} }}")
+    }
+}
+
+fn reply_function(name: &str, method: &Method, binding: &Binding) -> String {
+    let reply = method.reply();
+    let doc = format!(" Writes the answer of `{} {}`.", binding.verb, binding.path);
+    let mut value = match &binding.response {
+        _ if reply == "()" => "{ let () = reply; ::mosaic::edge::Output::json(&::mosaic::json::Empty) }".to_owned(),
+        Some(field) => {
+            let (format, member) = (json::format(field), names::snake(field.name()));
+            format!("::mosaic::edge::Output::json(&::mosaic::json::Written::<{format}>(&reply.{member}))")
+        }
+        None => "::mosaic::edge::Output::json(&reply)".to_owned(),
+    };
+    for field in fields(&method.descriptor.output()) {
+        let options = FieldOptions::of(&field);
+        let member = names::snake(field.name());
+        let text = if json::is_option(&field) {
+            format!("reply.{member}.as_deref().unwrap_or_default()")
+        } else {
+            format!("&reply.{member}")
+        };
+        if let Some(header) = &options.header {
+            value.push_str(&format!("?.header({header:?}, {text})"));
+        } else if let Some(cookie) = &options.cookie {
+            value.push_str(&format!("?.cookie(&{}, {text})", cookie_options(cookie)));
+        }
+    }
+    format!("#[doc = {doc:?}]\nfn {name}(reply: {reply}) -> ::mosaic::Result<::mosaic::edge::Output> {{ {value} }}\n")
+}
+
+fn cookie_options(cookie: &Cookie) -> String {
+    let max_age = match duration(&cookie.max_age) {
+        Some(max_age) => format!("Some({})", max_age.as_secs()),
+        None => "None".to_owned(),
+    };
+    let (name, path, http_only, same_site) = (&cookie.name, &cookie.path, cookie.http_only, cookie.same_site);
+    format!(
+        "::mosaic::edge::CookieOptions {{
+            name: {name:?},
+            path: {path:?},
+            max_age_s: {max_age},
+            http_only: {http_only},
+            same_site: ::mosaic::edge::SameSite::{same_site},
+        }}"
+    )
+}
