@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,7 @@ parsed_values! {
     usize => "a whole number",
     i64 => "a whole number",
     f64 => "a number",
+    IpAddr => "an IP address",
     SocketAddr => "an address such as 127.0.0.1:8080",
     ByteSize => "a size such as 64KiB or 10MiB",
     EngineUrl => "a URL such as memory: or redis://host:6379",

@@ -1,0 +1,123 @@
+//! The border of one process, put together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use axum::Router;
+use http::{HeaderValue, Method, header};
+use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::layers::AddressLimiter;
+use crate::{EdgeConfig, RouteEntry, Routes, forward_auth, layers, openapi};
+
+/// What every request of a process meets; shared by all of them.
+pub struct Edge {
+    pub(crate) runtime: Runtime,
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(crate) config: EdgeConfig,
+    pub(crate) entries: Vec<RouteEntry>,
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) addresses: AddressLimiter,
+    openapi: String,
+}
+
+impl Edge {
+    /// Returns the style in which a refusal of `path` is rendered: that of its neighbours, plain for strangers.
+    pub(crate) fn style_of(&self, path: &str) -> Envelope {
+        let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_owned();
+        let segment = first(path);
+        let neighbour = self.entries.iter().find(|entry| first(entry.path) == segment);
+        neighbour.map_or(Envelope::Plain, |entry| entry.method.envelope)
+    }
+
+    /// Returns the OpenAPI document of every route.
+    pub(crate) fn openapi(&self) -> &str {
+        &self.openapi
+    }
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Collects routes, then becomes a service.
+#[derive(Debug, Default)]
+pub struct EdgeBuilder {
+    routers: Vec<Router<Arc<Edge>>>,
+    entries: Vec<RouteEntry>,
+    documents: Vec<&'static str>,
+}
+
+impl EdgeBuilder {
+    /// Adds the generated routes of a service.
+    pub fn routes(&mut self, routes: Routes) {
+        let (router, entries, document) = routes.into_parts();
+        self.routers.push(router);
+        self.entries.extend(entries);
+        self.documents.push(document);
+    }
+
+    /// Adds routes written by hand: pages, developer tools. They pass the layers and answer for themselves.
+    pub fn router(&mut self, router: Router) {
+        self.routers.push(router.with_state(()));
+    }
+
+    /// Returns every generated route added so far.
+    pub fn entries(&self) -> &[RouteEntry] {
+        &self.entries
+    }
+
+    /// Ends the collection.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a CORS origin that is no header value.
+    pub fn build(
+        self,
+        runtime: &Runtime,
+        authenticator: Option<Arc<dyn Authenticator>>,
+        config: EdgeConfig,
+    ) -> Result<Router> {
+        let cors = cors(&config, &self.entries)?;
+        let edge = Arc::new(Edge {
+            runtime: runtime.clone(),
+            authenticator,
+            addresses: AddressLimiter::default(),
+            openapi: openapi::merge(&self.documents)?,
+            entries: self.entries,
+            config,
+            in_flight: AtomicUsize::new(0),
+        });
+        let own = openapi::routes().merge(forward_auth::routes(&edge.entries)?);
+        let router = self.routers.into_iter().fold(own, Router::merge);
+        Ok(router
+            .fallback(layers::not_found)
+            .method_not_allowed_fallback(layers::method_not_allowed)
+            .layer(axum::middleware::from_fn_with_state(edge.clone(), layers::border))
+            .layer(cors)
+            .with_state(edge))
+    }
+}
+
+/// Exact origins with credentials (never a reflected one); headers that contracts answer with are readable by scripts.
+fn cors(config: &EdgeConfig, entries: &[RouteEntry]) -> Result<CorsLayer> {
+    let origin = |text: &String| {
+        let what = || Error::invalid_argument("CORS_ORIGIN_INVALID", format!("{text:?} is not an origin"));
+        HeaderValue::from_str(text).map_err(|_| what())
+    };
+    let origins: Vec<HeaderValue> = config.cors_origins.iter().map(origin).collect::<Result<_>>()?;
+    let exposed = entries.iter().flat_map(|entry| entry.reply_headers.iter().copied());
+    let exposed: Vec<http::HeaderName> = exposed.map(http::HeaderName::from_static).collect();
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
+        .expose_headers(exposed)
+        .max_age(Duration::from_secs(12 * 3600)))
+}

@@ -1,0 +1,69 @@
+//! What the border knows of a request before anybody has looked into it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::HeaderMap;
+use mosaic_core::{Origin, Runtime, Trace};
+
+/// Facts of one request, carried as an extension. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Trace of the request; its id is the request id.
+    pub trace: Trace,
+    /// Address and agent of the client.
+    pub origin: Origin,
+}
+
+impl Facts {
+    /// Reads the facts: a trace of the client's is continued, an address is taken from a header only if `peer` is a
+    /// proxy that we trust.
+    pub(crate) fn read(runtime: &Runtime, headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpAddr]) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let trace = text("traceparent")
+            .and_then(Trace::parse)
+            .unwrap_or_else(|| Trace::start(runtime));
+        let ip = peer.map(|peer| {
+            let peer = peer.ip().to_canonical();
+            if trusted.contains(&peer) {
+                forwarded(text("x-forwarded-for"), trusted).unwrap_or(peer)
+            } else {
+                peer
+            }
+        });
+        let user_agent = text("user-agent").filter(|agent| agent.len() <= 512).map(Arc::from);
+        Self {
+            trace,
+            origin: Origin { ip, user_agent },
+        }
+    }
+}
+
+/// Returns the last address of the list that is not one of our own proxies: what stands before it, a client may forge.
+fn forwarded(list: Option<&str>, trusted: &[IpAddr]) -> Option<IpAddr> {
+    let hops = list?.rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
+    hops.map_while(Result::ok).find(|ip| !trusted.contains(ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forwarded_address_is_believed_from_a_trusted_proxy_only() {
+        #[track_caller]
+        fn check(peer: &str, header: &str, want: &str) {
+            let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", header.parse().unwrap());
+            let peer = Some(SocketAddr::new(peer.parse().unwrap(), 1));
+            let facts = Facts::read(&Runtime::system(), &headers, peer, &trusted);
+            assert_eq!(facts.origin.ip, Some(want.parse().unwrap()));
+        }
+        check("9.9.9.9", "1.2.3.4", "9.9.9.9");
+        check("10.0.0.1", "1.2.3.4", "1.2.3.4");
+        check("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4");
+        check("10.0.0.1", "garbage", "10.0.0.1");
+        check("::ffff:10.0.0.1", "1.2.3.4", "1.2.3.4");
+    }
+}

@@ -1,0 +1,223 @@
+//! What a request passes between the socket and its route.
+//!
+//! One function, [`border`], reads top to bottom in the order of the layers: facts and span, panic, framing, deadline,
+//! size, load, rate, route, answer. It is also the one place that logs an error: whoever renders one attaches it to the
+//! response, and the line is written here, once, with the cause chain that strangers never see.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, Method, Version, header};
+use mosaic_core::{Error, Result, catch_panic};
+use tracing::Instrument as _;
+
+use crate::{Edge, Facts, access_log, render_error};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Attached to a response that renders an error.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure(pub(crate) Arc<Error>);
+
+/// Passes a request through every layer; see the module documentation.
+pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+    let started = edge.runtime.instant();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let facts = Facts::read(&edge.runtime, request.headers(), peer, &edge.config.trusted_proxies);
+    let request_id = facts.trace.request_id();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let style = edge.style_of(request.uri().path());
+    let method = request.method().clone();
+    let span = tracing::info_span!("request", trace_id = %request_id);
+    let ip = facts.origin.ip;
+    request.extensions_mut().insert(facts);
+
+    let work = catch_panic(pass(&edge, request, next, ip));
+    let outcome = match tokio::time::timeout(edge.config.request_timeout, work.instrument(span.clone())).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(Error::internal(format!("panic: {panic}"))),
+        Err(_) => Err(Error::deadline_exceeded(
+            "DEADLINE_EXCEEDED",
+            "the request took too long",
+        )),
+    };
+    let mut response = outcome.unwrap_or_else(|error| failed(style, error, &request_id));
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let elapsed = edge.runtime.instant().saturating_duration_since(started);
+    measure(&method, route, &response, elapsed);
+    span.in_scope(|| access_log::write(&edge.config, &method, route, &response, elapsed));
+    response
+}
+
+async fn pass(edge: &Arc<Edge>, request: Request, next: Next, ip: Option<IpAddr>) -> Result<Response> {
+    check_framing(&request)?;
+    check_size(edge, &request)?;
+    let _in_flight = InFlight::enter(edge)?;
+    if let Some(ip) = ip {
+        edge.addresses
+            .admit(ip, edge.config.rate_per_ip.copied(), edge.runtime.instant())?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// Renders an error and attaches it for the log.
+pub(crate) fn failed(style: mosaic_core::Envelope, error: Error, request_id: &str) -> Response {
+    let mut response = render_error(style, &error, request_id);
+    response.extensions_mut().insert(Failure(Arc::new(error)));
+    response
+}
+
+/// Refuses what HTTP/1.1 lets two readers understand differently (RFC 9112 3.2, 6.3).
+fn check_framing(request: &Request) -> Result<()> {
+    let invalid =
+        |message: &'static str| Err(Error::invalid_argument("REQUEST_INVALID", message).with_http_status(400));
+    let n_values = |name: HeaderName| request.headers().get_all(name).iter().count();
+    if request.version() == Version::HTTP_11 && n_values(header::HOST) != 1 {
+        return invalid("an HTTP/1.1 request has exactly one Host header");
+    }
+    if n_values(header::CONTENT_LENGTH) > 1 {
+        return invalid("a request has at most one Content-Length header");
+    }
+    if n_values(header::AUTHORIZATION) > 1 {
+        return Err(Error::unauthenticated("TOKEN_INVALID", "the token is not valid"));
+    }
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        return Err(not_allowed());
+    }
+    Ok(())
+}
+
+fn check_size(edge: &Edge, request: &Request) -> Result<()> {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > edge.config.max_body.bytes()) {
+        Err(too_large())
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn too_large() -> Error {
+    Error::invalid_argument("BODY_TOO_LARGE", "the body is too large").with_http_status(413)
+}
+
+fn not_allowed() -> Error {
+    Error::unimplemented("METHOD_NOT_ALLOWED", "the path does not have this method").with_http_status(405)
+}
+
+/// Answers a path that no route has.
+pub(crate) async fn not_found(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let error = Error::not_found("ROUTE_NOT_FOUND", "no such path").with_http_status(404);
+    refuse(&edge, &request, error)
+}
+
+/// Answers a path that has other methods only.
+pub(crate) async fn method_not_allowed(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    refuse(&edge, &request, not_allowed())
+}
+
+fn refuse(edge: &Edge, request: &Request, error: Error) -> Response {
+    let request_id = request
+        .extensions()
+        .get::<Facts>()
+        .map(|facts| facts.trace.request_id());
+    failed(
+        edge.style_of(request.uri().path()),
+        error,
+        &request_id.unwrap_or_default(),
+    )
+}
+
+fn measure(method: &Method, route: &str, response: &Response, elapsed: Duration) {
+    let verb = match method.as_str() {
+        known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known.to_owned(),
+        _ => "OTHER".to_owned(),
+    };
+    let labels = [
+        ("method", verb),
+        ("route", route.to_owned()),
+        ("status", response.status().as_str().to_owned()),
+    ];
+    metrics::histogram!("mosaic_http_request_seconds", &labels).record(elapsed);
+}
+
+/// Counts a request as worked on until dropped.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn enter(edge: &'a Edge) -> Result<Self> {
+        let entered = Self(&edge.in_flight);
+        if edge.in_flight.fetch_add(1, Ordering::Relaxed) >= edge.config.max_in_flight.copied() {
+            let error = Error::unavailable("OVERLOADED", "too many requests are being worked on");
+            return Err(error.with_retry_after(Duration::from_secs(1)).with_http_status(503));
+        }
+        Ok(entered)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Addresses that are kept in mind; a full table forgets those that are within their rate.
+const ADDRESSES_MAX: usize = 100_000;
+
+/// Limits requests a second of one address, with a burst of two seconds' worth (GCRA).
+#[derive(Debug, Default)]
+pub(crate) struct AddressLimiter {
+    due: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+impl AddressLimiter {
+    fn admit(&self, ip: IpAddr, per_second: u32, now: Instant) -> Result<()> {
+        const BURST: Duration = Duration::from_secs(2);
+        if per_second == 0 {
+            return Ok(());
+        }
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if due.len() >= ADDRESSES_MAX {
+            due.retain(|_, due| *due > now);
+        }
+        let at = due.get(&ip).copied().unwrap_or(now).max(now);
+        if at - now > BURST {
+            let rule = format!("at most {per_second} requests a second from one address");
+            return Err(Error::resource_exhausted("RATE_LIMITED", rule).with_retry_after(at - now - BURST));
+        }
+        due.insert(ip, at + Duration::from_secs(1) / per_second);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_rate_and_a_burst() {
+        let limiter = AddressLimiter::default();
+        let now = mosaic_core::Runtime::system().instant();
+        let (ours, other) = (IpAddr::from([1, 1, 1, 1]), IpAddr::from([2, 2, 2, 2]));
+        let n_admitted = (0..100).filter(|_| limiter.admit(ours, 10, now).is_ok()).count();
+        assert_eq!(n_admitted, 21);
+        assert!(limiter.admit(other, 10, now).is_ok());
+        assert!(limiter.admit(ours, 10, now + Duration::from_millis(100)).is_ok());
+        assert!(limiter.admit(ours, 10, now + Duration::from_millis(100)).is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! The accept loop of the public port.
+//!
+//! Ours because `axum::serve` has no caps and no timeouts: half-sent heads and silent connections stay for ever. Here
+//! connections are counted in all and by address, watched ([`crate::watchdog`]), and at the end told to go (GOAWAY,
+//! `connection: close`), waited for, and cut.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use mosaic_core::{StopSignal, TaskGroup};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt as _;
+
+use crate::EdgeConfig;
+use crate::watchdog::{Patience, Watch, WatchedStream};
+
+/// What a client sends first to speak HTTP/2 without TLS (RFC 9113 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves `router` on `listener` until `stop`, then drains connections for at most `grace`.
+pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, mut stop: StopSignal, grace: Duration) {
+    let connections = TaskGroup::new(|panic| tracing::error!(task = panic.task, panic.message, "connection panicked"));
+    let slots = Arc::new(Semaphore::new(config.max_connections));
+    let by_ip = Arc::new(ByAddress::default());
+    let patience = Patience {
+        first_byte: config.first_byte_timeout,
+        head: config.header_timeout,
+        idle: config.idle_timeout,
+    };
+    loop {
+        // A slot first: beyond the cap, connections wait in the kernel and cost us nothing.
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot,
+            () = stop.stopped() => break,
+        };
+        let Ok(slot) = slot else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.stopped() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: give the connections that are open time to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(address) = by_ip.clone().enter(peer.ip(), config.max_connections_per_ip) else {
+            metrics::counter!("mosaic_http_connections_refused_total", "cause" => "per_ip").increment(1);
+            continue;
+        };
+        let connection = Connection {
+            peer,
+            patience,
+            stop: connections.stop_signal(),
+            _slot: slot,
+            _address: address,
+        };
+        connections.spawn("http connection", connection.serve(stream, router.clone()));
+    }
+    drop(listener);
+    let n_cut = connections.shutdown(grace).await;
+    if n_cut > 0 {
+        tracing::warn!(n_cut, "connections were cut at the end of the drain");
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    patience: Patience,
+    stop: StopSignal,
+    _slot: OwnedSemaphorePermit,
+    _address: AddressSlot,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream, router: Router) {
+        let _ = stream.set_nodelay(true); // only latency is at stake
+        let open = metrics::gauge!("mosaic_http_connections");
+        open.increment(1.0);
+        let watch = Watch::new();
+        if let Some(is_http2) = self.version(&stream).await {
+            self.converse(stream, router, &watch, is_http2).await;
+        }
+        open.decrement(1.0);
+    }
+
+    /// Learns the protocol from the first bytes; `None` if they do not come in time.
+    async fn version(&self, stream: &TcpStream) -> Option<bool> {
+        let first_bytes = async {
+            let mut bytes = [0; HTTP2_PREFACE.len()];
+            loop {
+                let n_bytes = stream.peek(&mut bytes).await.ok().filter(|n_bytes| *n_bytes > 0)?;
+                if !HTTP2_PREFACE.starts_with(&bytes[..n_bytes]) {
+                    return Some(false);
+                }
+                if n_bytes == HTTP2_PREFACE.len() {
+                    return Some(true);
+                }
+                // A part of the preface: peek would answer at once with the same bytes.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(self.patience.first_byte, first_bytes)
+            .await
+            .ok()
+            .flatten()
+    }
+
+    async fn converse(&mut self, stream: TcpStream, router: Router, watch: &Arc<Watch>, is_http2: bool) {
+        let peer = self.peer;
+        let seen = watch.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            let working = seen.work();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let router = router.clone();
+            async move {
+                let response = router.oneshot(request).await?;
+                // The answer is work until its last byte: a streamed one may be silent for long.
+                Ok::<_, std::convert::Infallible>(response.map(|body| WorkingBody {
+                    body,
+                    _working: working,
+                }))
+            }
+        });
+        let builder = builder(is_http2);
+        let io = TokioIo::new(WatchedStream::new(stream, watch.clone()));
+        let mut conversation = std::pin::pin!(builder.serve_connection(io, service));
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                outcome = conversation.as_mut() => {
+                    if let Err(error) = outcome {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = watch.expired(self.patience, is_http2) => {
+                    metrics::counter!("mosaic_http_connections_refused_total", "cause" => "silent").increment(1);
+                    return;
+                }
+                () = self.stop.stopped(), if !stopping => {
+                    stopping = true;
+                    conversation.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// The numbers are those of the promises: bounded streams, pings, header lists.
+fn builder(is_http2: bool) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder = if is_http2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
+    // The watchdog bounds the head; hyper's own timer would also end a connection that rests between two requests.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_local_error_reset_streams(Some(1024))
+        .max_header_list_size(16 * 1024)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// Open connections by address.
+#[derive(Debug, Default)]
+struct ByAddress {
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl ByAddress {
+    fn enter(self: Arc<Self>, ip: IpAddr, max: usize) -> Option<AddressSlot> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(ip).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        drop(open);
+        Some(AddressSlot { addresses: self, ip })
+    }
+}
+
+#[derive(Debug)]
+struct AddressSlot {
+    addresses: Arc<ByAddress>,
+    ip: IpAddr,
+}
+
+impl Drop for AddressSlot {
+    fn drop(&mut self) {
+        let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.ip);
+            }
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response body that keeps its connection "working" until it is sent or dropped.
+    struct WorkingBody<B> {
+        #[pin]
+        body: B,
+        _working: crate::watchdog::Working,
+    }
+}
+
+impl<B: hyper::body::Body> hyper::body::Body for WorkingBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}

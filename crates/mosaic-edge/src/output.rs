@@ -1,0 +1,120 @@
+//! What a generated route answers, before its envelope.
+
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
+use mosaic_core::{Error, Result};
+use serde::Serialize;
+
+/// JSON and headers of an answer.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The JSON text of the message, or of the field that the contract names as the body.
+    pub json: Vec<u8>,
+    /// Headers from fields that the contract binds to one.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// How a field travels as a cookie.
+#[derive(Debug, Clone, Copy)]
+pub struct CookieOptions {
+    /// Name of the cookie.
+    pub name: &'static str,
+    /// Paths that it is sent to.
+    pub path: &'static str,
+    /// Seconds that it is kept.
+    pub max_age_s: u32,
+    /// Hidden from scripts?
+    pub http_only: bool,
+    /// `Strict`, `Lax` or `None`.
+    pub same_site: &'static str,
+}
+
+impl Output {
+    /// Writes `body` as JSON.
+    ///
+    /// # Errors
+    /// `Internal` if it cannot be written, which no generated message does.
+    pub fn json<T: Serialize>(body: &T) -> Result<Self> {
+        let json = serde_json::to_vec(body).map_err(Error::internal)?;
+        Ok(Self {
+            json,
+            headers: Vec::new(),
+        })
+    }
+
+    /// Adds the header `name`; an empty text sends none.
+    ///
+    /// # Errors
+    /// `Internal` if `text` cannot stand in a header.
+    pub fn header(mut self, name: &'static str, text: &str) -> Result<Self> {
+        if !text.is_empty() {
+            let value = HeaderValue::from_str(text).map_err(Error::internal)?;
+            self.headers.push((HeaderName::from_static(name), value));
+        }
+        Ok(self)
+    }
+
+    /// Sets a cookie; an empty text sets none.
+    ///
+    /// # Errors
+    /// `Internal` if `text` has characters that no cookie may have (RFC 6265).
+    pub fn cookie(mut self, options: &CookieOptions, text: &str) -> Result<Self> {
+        let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
+        if !text.bytes().all(allowed) {
+            return Err(Error::internal(
+                "a cookie value has a character that no cookie may have",
+            ));
+        }
+        if !text.is_empty() {
+            let CookieOptions {
+                name,
+                path,
+                max_age_s,
+                http_only,
+                same_site,
+            } = options;
+            let http_only = if *http_only { "; HttpOnly" } else { "" };
+            let cookie = format!("{name}={text}; Path={path}; Max-Age={max_age_s}; SameSite={same_site}{http_only}");
+            let value = HeaderValue::from_str(&cookie).map_err(Error::internal)?;
+            self.headers.push((SET_COOKIE, value));
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: CookieOptions = CookieOptions {
+        name: "state",
+        path: "/oauth2",
+        max_age_s: 600,
+        http_only: true,
+        same_site: "Lax",
+    };
+
+    #[test]
+    fn a_cookie_has_its_attributes() {
+        let output = Output::json(&()).unwrap().cookie(&STATE, "a.b").unwrap();
+        assert_eq!(
+            output.headers[0].1,
+            "state=a.b; Path=/oauth2; Max-Age=600; SameSite=Lax; HttpOnly"
+        );
+    }
+
+    #[test]
+    fn no_value_can_add_an_attribute_or_a_header() {
+        for bad in ["a; Domain=evil.test", "a\r\nSet-Cookie: b=c", "a,b", "é"] {
+            assert!(Output::json(&()).unwrap().cookie(&STATE, bad).is_err(), "{bad}");
+        }
+        assert!(Output::json(&()).unwrap().header("x-token", "a\r\nb: c").is_err());
+        assert!(
+            Output::json(&())
+                .unwrap()
+                .header("x-token", "")
+                .unwrap()
+                .headers
+                .is_empty()
+        );
+    }
+}

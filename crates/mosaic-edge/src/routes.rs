@@ -1,0 +1,246 @@
+//! Generated routes: from a request to a client call and back.
+//!
+//! The generated code says how a request becomes a message and how a reply becomes JSON; everything else is here, once.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodFilter, MethodRouter, any, on};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::request::Parts;
+use http::{HeaderValue, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use mosaic_core::{Access, Caller, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_guard::check_access;
+
+use crate::layers::{failed, too_large};
+use crate::{Edge, Facts, Input, Output, access_log, render_ok};
+
+/// One generated route.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteEntry {
+    /// `GET`, `POST` ... or `*`.
+    pub verb: &'static str,
+    /// Path pattern.
+    pub path: &'static str,
+    /// What the contract says of the method.
+    pub method: &'static MethodDescriptor,
+    /// Headers that fields of the reply are bound to.
+    pub reply_headers: &'static [&'static str],
+}
+
+/// The routes of one service.
+#[derive(Debug)]
+pub struct Routes {
+    service: &'static ServiceDescriptor,
+    router: Router<Arc<Edge>>,
+    entries: Vec<RouteEntry>,
+}
+
+impl Routes {
+    /// Makes an empty set of routes of `service`.
+    pub fn new(service: &'static ServiceDescriptor) -> Self {
+        Self {
+            service,
+            router: Router::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds the route of `method.http[binding]`: `decode` makes the message, `call` is the client, `encode` makes JSON.
+    pub fn unary<Q, R, F>(
+        &mut self,
+        method: &'static MethodDescriptor,
+        binding: usize,
+        decode: impl Fn(&mut Input) -> Result<Q> + Clone + Send + Sync + 'static,
+        encode: impl Fn(R) -> Result<Output> + Clone + Send + Sync + 'static,
+        call: impl Fn(Context, Q) -> F + Clone + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<R>> + Send,
+        Q: Send + 'static,
+        R: Send + 'static,
+    {
+        let sensitive = self.service.sensitive;
+        let handler = async move |State(edge): State<Arc<Edge>>, request: Request| {
+            answer(&edge, method, sensitive, request, async |cx, input| {
+                let reply = call(cx, decode(input)?).await?;
+                Ok(render_ok(method.envelope, method.ok_message, encode(reply)?))
+            })
+            .await
+        };
+        self.add(method, binding, |filter| match filter {
+            Some(filter) => on(filter, handler),
+            None => any(handler),
+        });
+    }
+
+    /// Adds the route of a server-streaming method: replies are sent as server-sent events.
+    pub fn streaming<Q, R, F>(
+        &mut self,
+        method: &'static MethodDescriptor,
+        binding: usize,
+        decode: impl Fn(&mut Input) -> Result<Q> + Clone + Send + Sync + 'static,
+        encode: impl Fn(R) -> Result<Output> + Clone + Send + Sync + 'static,
+        call: impl Fn(Context, Q) -> F + Clone + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<std::pin::Pin<Box<dyn futures::Stream<Item = Result<R>> + Send>>>> + Send,
+        Q: Send + 'static,
+        R: Send + 'static,
+    {
+        let sensitive = self.service.sensitive;
+        let handler = async move |State(edge): State<Arc<Edge>>, request: Request| {
+            answer(&edge, method, sensitive, request, async |cx, input| {
+                let items = call(cx, decode(input)?).await?;
+                let encode = encode.clone();
+                let events = items.map(move |item| Ok::<_, std::convert::Infallible>(event(item.and_then(&encode))));
+                Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+            })
+            .await
+        };
+        self.add(method, binding, |filter| match filter {
+            Some(filter) => on(filter, handler),
+            None => any(handler),
+        });
+    }
+
+    /// Names the headers that replies of `method` carry, for CORS.
+    pub fn reply_headers(&mut self, method: &'static MethodDescriptor, headers: &'static [&'static str]) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.method.index == method.index)
+        {
+            entry.reply_headers = headers;
+        }
+    }
+
+    /// Returns the routes as data.
+    pub fn entries(&self) -> &[RouteEntry] {
+        &self.entries
+    }
+
+    fn add(
+        &mut self,
+        method: &'static MethodDescriptor,
+        binding: usize,
+        handler: impl FnOnce(Option<MethodFilter>) -> MethodRouter<Arc<Edge>>,
+    ) {
+        let http = &method.http[binding];
+        // Generated bindings have one of these verbs, or the star.
+        let filter = http
+            .verb
+            .parse::<http::Method>()
+            .ok()
+            .and_then(|verb| MethodFilter::try_from(verb).ok());
+        let router = std::mem::take(&mut self.router);
+        self.router = router.route(http.path, handler(filter));
+        self.entries.push(RouteEntry {
+            verb: http.verb,
+            path: http.path,
+            method,
+            reply_headers: &[],
+        });
+    }
+
+    pub(crate) fn into_parts(self) -> (Router<Arc<Edge>>, Vec<RouteEntry>, &'static str) {
+        (self.router, self.entries, self.service.openapi)
+    }
+}
+
+/// Carries one request from authentication to its rendered answer.
+async fn answer(
+    edge: &Edge,
+    method: &'static MethodDescriptor,
+    sensitive: &[&str],
+    request: Request,
+    work: impl AsyncFnOnce(Context, &mut Input) -> Result<Response>,
+) -> Response {
+    let facts = request.extensions().get::<Facts>().cloned();
+    let request_id = facts.as_ref().map(|facts| facts.trace.request_id()).unwrap_or_default();
+    let (mut parts, body) = request.into_parts();
+    let mut logged = None;
+    let outcome = async {
+        // Who calls comes first: a stranger does not learn what a good body looks like.
+        let cx = context(edge, method, facts, &parts)?;
+        check_access(method, &cx)?;
+        let body = read_body(edge, body).await?;
+        if edge.config.log_bodies.copied() {
+            logged = Some(access_log::masked(&body, sensitive));
+        }
+        work(cx, &mut Input::read(&mut parts, body).await?).await
+    }
+    .await;
+    let mut response = outcome.unwrap_or_else(|error| failed(method.envelope, error, &request_id));
+    if let Some(body) = logged {
+        response.extensions_mut().insert(body);
+    }
+    if method.access != Access::Public {
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+fn context(edge: &Edge, method: &MethodDescriptor, facts: Option<Facts>, parts: &Parts) -> Result<Context> {
+    let cx = match facts {
+        Some(Facts { trace, origin }) => Context::resume(&edge.runtime, trace).with_origin(origin),
+        None => Context::new(&edge.runtime),
+    };
+    let key = parts.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let cx = cx
+        .with_timeout(edge.config.request_timeout)
+        .with_idempotency_key(key.map(Into::into));
+    if method.access == Access::Public {
+        Ok(cx)
+    } else {
+        Ok(cx.with_caller(caller(edge, parts)?))
+    }
+}
+
+/// Returns who the bearer token says calls; no token is nobody, a bad one is an error.
+pub(crate) fn caller(edge: &Edge, parts: &Parts) -> Result<Caller> {
+    let invalid = || Error::unauthenticated("TOKEN_INVALID", "the token is not valid");
+    let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
+        return Ok(Caller::Anonymous);
+    };
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(invalid)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(invalid());
+    }
+    let authenticator = edge.authenticator.as_ref().ok_or_else(invalid)?;
+    authenticator.authenticate(token).map(Caller::Account)
+}
+
+async fn read_body(edge: &Edge, body: axum::body::Body) -> Result<Bytes> {
+    let limited = Limited::new(body, edge.config.max_body.as_len());
+    match tokio::time::timeout(edge.config.body_timeout, limited.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => {
+            Err(Error::invalid_argument("BODY_INCOMPLETE", "the body could not be read").with_http_status(400))
+        }
+        Err(_) => {
+            let error = Error::deadline_exceeded("BODY_TOO_SLOW", "the body did not arrive in time");
+            Err(error.with_http_status(408))
+        }
+    }
+}
+
+fn event(item: Result<Output>) -> Event {
+    match item {
+        Ok(output) => Event::default().data(String::from_utf8_lossy(&output.json)),
+        Err(error) => {
+            let body = serde_json::json!({"reason": error.reason(), "message": error.message()});
+            Event::default().event("error").data(body.to_string())
+        }
+    }
+}
