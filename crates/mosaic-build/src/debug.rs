@@ -1,4 +1,6 @@
 //! `Debug` of messages with fields that logs must not show (`debug_redact`).
+//!
+//! Also of messages with maps: what `prost` derives for them names the crate `::prost`, which only Mosaic depends on.
 
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
@@ -6,14 +8,16 @@ use crate::contract::{fields, is_in_oneof};
 use crate::names;
 use crate::options::FieldOptions;
 
-/// Has `message` a field that logs must not show?
-pub(crate) fn has_redacted(message: &MessageDescriptor) -> bool {
-    message.fields().any(|field| FieldOptions::of(&field).is_redacted)
+/// Do we write the `Debug` of `message`?
+pub(crate) fn is_ours(message: &MessageDescriptor) -> bool {
+    message
+        .fields()
+        .any(|field| field.is_map() || FieldOptions::of(&field).is_redacted)
 }
 
 /// `prost-build` also leaves out the `Debug` of what is nested in such a message.
 fn is_without_debug(message: &MessageDescriptor) -> bool {
-    has_redacted(message) || message.parent_message().is_some_and(|parent| is_without_debug(&parent))
+    is_ours(message) || message.parent_message().is_some_and(|parent| is_without_debug(&parent))
 }
 
 /// Returns the `Debug` of `message`, its oneofs and its enums, where `prost-build` leaves them to us.

@@ -15,11 +15,9 @@ pub(crate) fn generate(contract: &Contract) -> Result<BTreeMap<String, String>, 
         .prost_path("::mosaic::prost")
         .prost_types_path("::mosaic::prost_types")
         .btree_map(["."]);
-    for message in contract.messages() {
-        if debug::has_redacted(&message) {
-            config.skip_debug([format!(".{}", message.full_name())]);
-        }
-    }
+    let messages = contract.messages();
+    let without_debug = messages.iter().filter(|message| debug::is_ours(message));
+    config.skip_debug(without_debug.map(|message| format!(".{}", message.full_name())));
     let requests = contract.files.iter().map(|file| {
         let module = Module::from_protobuf_package_name(file.package_name());
         (module, file.file_descriptor_proto().clone())

@@ -40,6 +40,17 @@ pub(crate) fn generate(service: &Service, mistakes: &mut Mistakes) -> String {
             ));
         }
     }
+    for (position, method) in service.methods.iter().enumerate() {
+        let headers: Vec<String> = fields(&method.descriptor.output())
+            .iter()
+            .filter_map(|field| FieldOptions::of(field).header)
+            .collect();
+        if !headers.is_empty() && !method.bindings.is_empty() {
+            calls.push_str(&format!(
+                "routes.reply_headers(&{constant}.methods[{position}], &{headers:?});"
+            ));
+        }
+    }
     if calls.is_empty() {
         return String::new();
     }
@@ -273,8 +284,8 @@ fn reply_function(name: &str, method: &Method, binding: &Binding) -> String {
 
 fn cookie_options(cookie: &Cookie) -> String {
     let max_age = match duration(&cookie.max_age) {
-        Some(max_age) => format!("Some({})", max_age.as_secs()),
-        None => "None".to_owned(),
+        Some(max_age) => max_age.as_secs(),
+        None => 0,
     };
     let (name, path, http_only, same_site) = (&cookie.name, &cookie.path, cookie.http_only, cookie.same_site);
     format!(
@@ -283,7 +294,7 @@ fn cookie_options(cookie: &Cookie) -> String {
             path: {path:?},
             max_age_s: {max_age},
             http_only: {http_only},
-            same_site: ::mosaic::edge::SameSite::{same_site},
+            same_site: {same_site:?},
         }}"
     )
 }

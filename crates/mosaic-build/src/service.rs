@@ -220,6 +220,8 @@ fn find_sensitive(message: &MessageDescriptor, seen: &mut BTreeSet<String>, foun
     }
 }
 
+/// The calls are boxed before they are awaited: the compiler cannot see that a future that awaits a call with a
+/// closure over `&dyn Port` is `Send`.
 fn server(service: &Service) -> String {
     let (name, constant) = (service.rust_name(), service.constant());
     let full_name = service.descriptor.full_name();
@@ -230,9 +232,7 @@ fn server(service: &Service) -> String {
         .map(|(index, method)| {
             let (path, shape, call) = (method.grpc_path(), method.shape(), method.rust_name());
             format!(
-                "{path:?} => Box::pin(async move {{
-                    Ok(served.{shape}(&{constant}.methods[{index}], request, |port, cx, request| port.{call}(cx, request)).await)
-                }}),"
+                "{path:?} => Box::pin(served.{shape}(&{constant}.methods[{index}], request, |port, cx, request| port.{call}(cx, request))),"
             )
         })
         .collect();
@@ -263,10 +263,11 @@ fn server(service: &Service) -> String {
             }}
             fn call(&mut self, request: ::mosaic::rpc::http::Request<::mosaic::rpc::tonic::body::Body>) -> Self::Future {{
                 let served = self.served.clone();
-                match request.uri().path() {{
+                let answer: ::mosaic::rpc::BoxFuture<'static, Self::Response> = match request.uri().path() {{
                     {arms}
-                    _ => Box::pin(async {{ Ok(::mosaic::rpc::unknown_method()) }}),
-                }}
+                    _ => Box::pin(::core::future::ready(::mosaic::rpc::unknown_method())),
+                }};
+                Box::pin(async move {{ Ok(answer.await) }})
             }}
         }}\n"
     )
@@ -283,7 +284,9 @@ fn client(service: &Service) -> String {
             let (request, answer) = (method.request(), method.answer());
             format!(
                 "{doc} pub async fn {call}(&self, cx: &::mosaic::Context, request: {request}) -> {answer} {{
-                    self.client.{shape}(&{constant}.methods[{index}], cx, request, |port, cx, request| port.{call}(cx, request)).await
+                    let answer: ::mosaic::rpc::BoxFuture<'_, _> = Box::pin(self.client.{shape}(
+                        &{constant}.methods[{index}], cx, request, |port, cx, request| port.{call}(cx, request)));
+                    answer.await
                 }}\n"
             )
         })
