@@ -1,0 +1,178 @@
+//! Transactions that mean the same on every engine.
+//!
+//! On PostgreSQL and MySQL a transaction is `READ COMMITTED`; on SQLite it takes the write lock when it begins
+//! (`BEGIN IMMEDIATE`), since one that reads first and writes later is refused whenever somebody wrote in between. Writers
+//! of this process wait for each other in order, in front of the database, holding no connection.
+//!
+//! A [`Transaction`] that is dropped is rolled back. Never hold one across a call to another service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mosaic_core::{Code, Error, Result};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::database::Database;
+use crate::error::{CONFLICT, into_error};
+
+/// How often [`Database::transaction`] runs its body before it reports the conflict.
+const ATTEMPTS_MAX: u32 = 6;
+/// Pause before the second attempt, doubled for each further one, of which a random part is waited.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A transaction that is open; entities take it as `&tx`.
+pub struct Transaction(Arc<Open>);
+
+struct Open {
+    inner: DatabaseTransaction,
+    // After `inner`: the next writer starts once this one's rollback is on its way.
+    _writer: Option<OwnedSemaphorePermit>,
+}
+
+impl Transaction {
+    /// Makes the changes last.
+    ///
+    /// # Errors
+    /// As [`into_error`]. After `SQL_CONFLICT` nothing was changed; after `SQL_UNAVAILABLE` it is unknown. Internal in a
+    /// body of [`Database::transaction`], which commits by itself.
+    pub async fn commit(self) -> Result<()> {
+        let open = self.close()?;
+        open.inner.commit().await.map_err(into_error)
+    }
+
+    /// Undoes the changes; dropping does the same without telling of failures.
+    ///
+    /// # Errors
+    /// As [`into_error`]. Internal in a body of [`Database::transaction`], which rolls back by itself.
+    pub async fn rollback(self) -> Result<()> {
+        let open = self.close()?;
+        open.inner.rollback().await.map_err(into_error)
+    }
+
+    fn close(self) -> Result<Open> {
+        Arc::into_inner(self.0).ok_or_else(|| Error::internal("the transaction is still in use elsewhere"))
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Begins a transaction that writes.
+    ///
+    /// # Errors
+    /// `SQL_UNAVAILABLE` if no connection (on SQLite: not the writer's turn) is to be had within `acquire_timeout`.
+    pub async fn begin(&self) -> Result<Transaction> {
+        let writer = match &self.inner().writer {
+            None => None,
+            Some(writer) => {
+                let turn = tokio::time::timeout(self.inner().options.acquire_timeout, writer.clone().acquire_owned());
+                let turn = turn.await.map_err(|_| {
+                    Error::unavailable("SQL_UNAVAILABLE", "the database is busy").caused_by("no turn to write in time")
+                })?;
+                Some(turn.expect("the semaphore is never closed"))
+            }
+        };
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let begun = self.connection().begin_with_options(options).await;
+        Ok(Transaction(Arc::new(Open {
+            inner: begun.map_err(into_error)?,
+            _writer: writer,
+        })))
+    }
+
+    /// Runs `body` in a transaction and commits if it returns `Ok`.
+    ///
+    /// A transaction that loses against another one (`SQL_CONFLICT`) is run again, a few times, after a short random
+    /// pause: **`body` may run more than once**, so it must change nothing but the database. Dropping the returned future
+    /// rolls back.
+    ///
+    /// ```
+    /// # async fn example(db: mosaic_sql::Database) -> mosaic_core::Result<()> {
+    /// use mosaic_sql::{into_error, sea_orm::ConnectionTrait};
+    /// db.transaction(async |tx| {
+    ///     tx.execute_unprepared("UPDATE rooms SET n_free = n_free - 1").await.map_err(into_error)?;
+    ///     Ok(())
+    /// })
+    /// .await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `body`, of [`Database::begin`] and of [`Transaction::commit`].
+    pub async fn transaction<T, F, B>(&self, body: F) -> Result<T>
+    where
+        F: Fn(Transaction) -> B,
+        B: Future<Output = Result<T>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(&body).await {
+                Err(error) if is_conflict(&error) && attempt < ATTEMPTS_MAX => error,
+                result => return result,
+            };
+            tracing::debug!(
+                attempt,
+                cause = error.cause_chain(),
+                "transaction lost a race, running it again"
+            );
+            metrics::counter!("sql_conflicts_total", "module" => self.inner().module.to_string()).increment(1);
+            tokio::time::sleep(self.pause_after(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt<T, F, B>(&self, body: &F) -> Result<T>
+    where
+        F: Fn(Transaction) -> B,
+        B: Future<Output = Result<T>>,
+    {
+        let tx = self.begin().await?;
+        // The body gets a handle of its own, not a reference: with one, callers' futures could not be proven `Send`.
+        let value = body(Transaction(tx.0.clone())).await?;
+        tx.commit().await?;
+        Ok(value)
+    }
+
+    fn pause_after(&self, attempt: u32) -> Duration {
+        let longest = PAUSE * 2_u32.pow(attempt - 1);
+        Duration::from_micros(self.inner().runtime.random_below(longest.as_micros() as u64))
+    }
+}
+
+fn is_conflict(error: &Error) -> bool {
+    error.code() == Code::Aborted && error.reason() == CONFLICT
+}
+
+#[sea_orm::prelude::async_trait::async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.inner.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.inner.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.0.inner.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.0.inner.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.inner.query_all_raw(statement).await
+    }
+}

@@ -1,0 +1,50 @@
+//! One contract, every engine: SQLite in a file and in memory always; PostgreSQL and MariaDB where their URLs are set.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod cases;
+mod engine;
+mod log;
+
+use engine::Engine;
+
+/// Runs every case on one engine, each in a namespace of its own.
+macro_rules! contract {
+    ($engine:ident: $($case:ident),* $(,)?) => {
+        mod $engine {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let module = format!("t_{}", stringify!($case));
+                    if let Some(engine) = Engine::$engine(&module[..module.len().min(40)]).await {
+                        cases::$case(&engine).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! contracts {
+    ($($engine:ident)*) => {
+        $(contract!($engine:
+            rows_survive_a_round_trip,
+            of_parallel_inserts_of_one_key_exactly_one_wins,
+            a_dropped_transaction_leaves_nothing,
+            a_failed_body_leaves_nothing,
+            parallel_read_modify_write_loses_nothing,
+            a_conflict_runs_the_body_again,
+            reads_go_on_while_a_transaction_writes,
+            migrations_run_once_however_often_and_by_whom,
+            a_migration_that_fails_is_named_and_goes_on_later,
+            a_newer_schema_is_accepted,
+            a_full_pool_answers_unavailable_in_time,
+            a_slow_query_is_logged_without_its_values,
+            equality_is_by_bytes,
+            a_closed_database_is_unavailable,
+        );)*
+    };
+}
+
+contracts!(sqlite_file sqlite_memory postgres mysql);
