@@ -84,7 +84,7 @@ impl Builder {
             let file = each.descriptor.parent_file();
             let code = packages.entry(file.package_name().to_owned()).or_default();
             code.push_str(&service::generate(each));
-            code.push_str(&routes::generate(each, &mut mistakes));
+            code.push_str(&routes::generate(each));
             let document = openapi::document(each);
             files.insert(service::openapi_path(each), document.into_bytes());
             files.insert(service::descriptor_set_path(&file), descriptor_set(&file));

@@ -9,6 +9,7 @@ use crate::http::{self, Binding};
 use crate::options::{self, FieldOptions, Options, duration};
 use crate::parse::own_files;
 use crate::places::{Mistakes, Place};
+use crate::query;
 
 /// Everything that code is generated for.
 #[derive(Debug)]
@@ -240,10 +241,27 @@ fn read_method(descriptor: prost_reflect::MethodDescriptor, envelope: Envelope, 
         bindings: http::read_bindings(&descriptor, mistakes),
         descriptor,
     };
+    check_bindings(&method, mistakes);
     if method.access == Access::Internal && !method.bindings.is_empty() {
         mistakes.add(&place, "an INTERNAL method may have no google.api.http rule");
     }
     method
+}
+
+fn check_bindings(method: &Method, mistakes: &mut Mistakes) {
+    for binding in &method.bindings {
+        query::check(binding, &method.descriptor.input(), mistakes);
+    }
+    for field in fields(&method.descriptor.output()) {
+        let place = place_of(&field).at(&[8, options::FIELD]);
+        let options = FieldOptions::of(&field);
+        if options.cookie.is_some_and(|cookie| cookie.max_age.is_empty()) {
+            mistakes.add(&place, "the cookie of an answer needs a max_age");
+        }
+        if method.descriptor.is_server_streaming() && !FieldOptions::of(&field).is_in_body() {
+            mistakes.add(&place, "an answer of a stream has no headers and cookies");
+        }
+    }
 }
 
 fn read_duration(name: &str, text: &str, place: &Place, mistakes: &mut Mistakes) -> Option<Duration> {

@@ -26,7 +26,10 @@ mod options;
 mod output;
 mod parse;
 mod places;
+mod query;
 mod routes;
+mod rules;
+mod schema;
 mod service;
 
 pub use builder::{Builder, Generated};

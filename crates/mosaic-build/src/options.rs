@@ -5,8 +5,6 @@ use std::time::Duration;
 use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, FileDescriptor, ReflectMessage, Value};
 
 /// Extension numbers.
-pub(crate) const FILE: i32 = 51001;
-pub(crate) const SERVICE: i32 = 51002;
 pub(crate) const METHOD: i32 = 51003;
 pub(crate) const FIELD: i32 = 51004;
 pub(crate) const HTTP: i32 = 72_295_728;

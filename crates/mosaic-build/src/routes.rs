@@ -2,18 +2,15 @@
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use crate::contract::{Method, Service, fields, is_in_oneof, place_of};
-use crate::http::{Binding, Body, is_text};
+use crate::contract::{Method, Service, fields, is_in_oneof};
+use crate::http::{Binding, Body};
 use crate::json;
 use crate::names;
 use crate::options::{Cookie, FieldOptions, duration};
-use crate::places::Mistakes;
-
-/// Deepest nesting of messages that query parameters may spell out.
-const MAX_QUERY_DEPTH: usize = 4;
+use crate::query::query_fields;
 
 /// Returns the routes of `service`, if it has any.
-pub(crate) fn generate(service: &Service, mistakes: &mut Mistakes) -> String {
+pub(crate) fn generate(service: &Service) -> String {
     let (name, constant) = (service.rust_name(), service.constant());
     let prefix = names::snake(service.descriptor.name());
     let prefix = prefix.trim_start_matches("r#");
@@ -26,7 +23,7 @@ pub(crate) fn generate(service: &Service, mistakes: &mut Mistakes) -> String {
             let suffix = if index == 0 { String::new() } else { format!("_{index}") };
             let request = format!("{prefix}_{bare}_request{suffix}");
             let reply = format!("{prefix}_{bare}_reply{suffix}");
-            functions.push_str(&request_function(&request, method, binding, mistakes));
+            functions.push_str(&request_function(&request, method, binding));
             functions.push_str(&reply_function(&reply, method, binding));
             let shape = method.shape();
             calls.push_str(&format!(
@@ -65,7 +62,7 @@ pub(crate) fn generate(service: &Service, mistakes: &mut Mistakes) -> String {
     )
 }
 
-fn request_function(name: &str, method: &Method, binding: &Binding, mistakes: &mut Mistakes) -> String {
+fn request_function(name: &str, method: &Method, binding: &Binding) -> String {
     let input = method.descriptor.input();
     let request = method.request();
     let doc = format!(" Reads the request of `{} {}`.", binding.verb, binding.path);
@@ -75,7 +72,7 @@ fn request_function(name: &str, method: &Method, binding: &Binding, mistakes: &m
             _ => "let _ = input; Ok(())".to_owned(),
         }
     } else {
-        request_lines(&input, &request, binding, mistakes)
+        request_lines(&input, &request, binding)
     };
     format!(
         "#[doc = {doc:?}]
@@ -83,18 +80,13 @@ fn request_function(name: &str, method: &Method, binding: &Binding, mistakes: &m
     )
 }
 
-fn request_lines(input: &MessageDescriptor, request: &str, binding: &Binding, mistakes: &mut Mistakes) -> String {
+fn request_lines(input: &MessageDescriptor, request: &str, binding: &Binding) -> String {
     let mut lines = String::new();
-    match &binding.body {
-        Body::None => {}
-        Body::All => {}
-        Body::Field(field) => {
-            let member = names::snake(field.name());
-            let format = json::format(field);
-            lines.push_str(&format!(
-                "request.{member} = input.json::<::mosaic::json::As<{format}>>()?.0;"
-            ));
-        }
+    if let Body::Field(field) = &binding.body {
+        let (member, format) = (names::snake(field.name()), json::format(field));
+        lines.push_str(&format!(
+            "request.{member} = input.json::<::mosaic::json::As<{format}>>()?.0;"
+        ));
     }
     for variable in &binding.variables {
         lines.push_str(&path_line(&variable.name, &variable.fields));
@@ -114,9 +106,10 @@ fn request_lines(input: &MessageDescriptor, request: &str, binding: &Binding, mi
                 "request.{member} = input.cookie({:?})?{default};",
                 cookie.name
             ));
-        } else if !matches!(binding.body, Body::All) && !is_bound(&field, binding) {
-            lines.push_str(&Query::of(binding).lines(&field, mistakes));
         }
+    }
+    for path in query_fields(binding, input).unwrap_or_default() {
+        lines.push_str(&query_line(&path));
     }
     match (&binding.body, lines.is_empty()) {
         (Body::All, true) => "input.json()".to_owned(),
@@ -124,16 +117,6 @@ fn request_lines(input: &MessageDescriptor, request: &str, binding: &Binding, mi
         (_, true) => format!("let _ = input; Ok({request}::default())"),
         (_, false) => format!("let mut request = {request}::default(); {lines} Ok(request)"),
     }
-}
-
-/// Is `field` the body, or the whole of a path variable?
-fn is_bound(field: &FieldDescriptor, binding: &Binding) -> bool {
-    let is_body = matches!(&binding.body, Body::Field(body) if body.number() == field.number());
-    is_body
-        || binding
-            .variables
-            .iter()
-            .any(|variable| variable.fields.len() == 1 && variable.fields[0].number() == field.number())
 }
 
 fn path_line(name: &str, fields: &[FieldDescriptor]) -> String {
@@ -163,95 +146,42 @@ fn target(fields: &[FieldDescriptor]) -> (String, &FieldDescriptor) {
     (format!("{target}.{}", names::snake(last.name())), last)
 }
 
-/// Writes how query parameters become fields.
-struct Query<'a> {
-    binding: &'a Binding,
-    /// The messages around the field, outermost first.
-    outer: Vec<FieldDescriptor>,
-}
-
-impl<'a> Query<'a> {
-    fn of(binding: &'a Binding) -> Self {
-        Self {
-            binding,
-            outer: Vec::new(),
-        }
-    }
-
-    fn lines(&mut self, field: &FieldDescriptor, mistakes: &mut Mistakes) -> String {
-        let is_path = |fields: &[FieldDescriptor]| {
-            let here = self.outer.iter().chain([field]);
-            fields.len() == self.outer.len() + 1 && fields.iter().zip(here).all(|(one, other)| one == other)
-        };
-        if self.binding.variables.iter().any(|variable| is_path(&variable.fields)) {
-            return String::new();
-        }
-        let kind = field.kind();
-        if is_text(&kind) && !field.is_map() {
-            return self.line(field);
-        }
-        let is_nested = !field.is_list() && !field.is_map() && !is_in_oneof(field);
-        let message = kind
-            .as_message()
-            .filter(|message| !message.full_name().starts_with("google.protobuf."));
-        match message {
-            Some(message) if is_nested && self.outer.len() < MAX_QUERY_DEPTH => {
-                self.outer.push(field.clone());
-                let lines = fields(message)
-                    .iter()
-                    .map(|inner| self.lines(inner, mistakes))
-                    .collect();
-                self.outer.pop();
-                lines
-            }
-            _ => {
-                let route = format!("{} {}", self.binding.verb, self.binding.path);
-                let why = "repeated messages, maps, members of oneofs and deep nesting need a body";
-                mistakes.add(
-                    &place_of(field),
-                    format_args!("`{}` cannot be a query parameter of {route}: {why}", field.name()),
-                );
-                String::new()
-            }
-        }
-    }
-
-    fn line(&self, field: &FieldDescriptor) -> String {
-        let mut path = self.outer.clone();
-        path.push(field.clone());
-        let join = |name: fn(&FieldDescriptor) -> &str| path.iter().map(name).collect::<Vec<_>>().join(".");
-        let (json, proto) = (join(FieldDescriptor::json_name), join(FieldDescriptor::name));
-        let package = path[0].parent_message().package_name().to_owned();
-        let of_enum = match field.kind() {
-            Kind::Enum(values) => format!("_enum::<{}>", names::enum_type(&values, &package)),
-            _ => String::new(),
-        };
-        let (target, _) = target(&path);
-        if field.is_list() {
-            let other = if json == proto {
-                String::new()
-            } else {
-                format!("{target}.extend(input.query_all{of_enum}({proto:?})?);")
-            };
-            return format!("{target}.extend(input.query_all{of_enum}({json:?})?);{other}");
-        }
+/// Writes how a query parameter becomes the last of `path`.
+fn query_line(path: &[FieldDescriptor]) -> String {
+    let join = |name: fn(&FieldDescriptor) -> &str| path.iter().map(name).collect::<Vec<_>>().join(".");
+    let (json, proto) = (join(FieldDescriptor::json_name), join(FieldDescriptor::name));
+    let package = path[0].parent_message().package_name().to_owned();
+    let (target, field) = target(path);
+    let of_enum = match field.kind() {
+        Kind::Enum(values) => format!("_enum::<{}>", names::enum_type(&values, &package)),
+        _ => String::new(),
+    };
+    if field.is_list() {
+        let read = |name: &str| format!("let values = input.query_all{of_enum}({name:?})?;");
+        let set = format!("if !values.is_empty() {{ {target}.extend(values); }}");
         let other = if json == proto {
             String::new()
         } else {
-            format!(".or(input.query{of_enum}({proto:?})?)")
+            format!("{} {set}", read(&proto))
         };
-        let set = match field.containing_oneof().filter(|_| is_in_oneof(field)) {
-            Some(oneof) => {
-                let variant = names::oneof_variant(&oneof, field, &package);
-                let (outer, _) = target.rsplit_once('.').unwrap_or(("request", ""));
-                let slot = format!("{outer}.{}", names::snake(oneof.name()));
-                format!("::mosaic::json::set_member(&mut {slot}, {variant}(value))?;")
-            }
-            None if json::is_option(field) => format!("{target} = Some(value);"),
-            None => format!("{target} = value;"),
-        };
-        format!("if let Some(value) = input.query{of_enum}({json:?})?{other} {{ {set} }}")
+        return format!("{} {set} {other}", read(&json));
     }
+    let other = if json == proto {
+        String::new()
+    } else {
+        format!(".or(input.query{of_enum}({proto:?})?)")
+    };
+    let set = match field.containing_oneof().filter(|_| is_in_oneof(field)) {
+        Some(oneof) => {
+            let variant = names::oneof_variant(&oneof, field, &package);
+            let (outer, _) = target.rsplit_once('.').unwrap_or(("request", ""));
+            let slot = format!("{outer}.{}", names::snake(oneof.name()));
+            format!("::mosaic::json::set_member(&mut {slot}, {variant}(value))?;")
+        }
+        None if json::is_option(field) => format!("{target} = Some(value);"),
+        None => format!("{target} = value;"),
+    };
+    format!("if let Some(value) = input.query{of_enum}({json:?})?{other} {{ {set} }}")
 }
 
 fn reply_function(name: &str, method: &Method, binding: &Binding) -> String {

@@ -7,6 +7,7 @@ mod context;
 mod descriptor;
 mod error;
 pub mod json;
+pub mod rules;
 mod runtime;
 mod secret;
 mod task;
