@@ -1,0 +1,81 @@
+//! What an engine does.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mosaic_core::Result;
+
+use crate::CacheKey;
+
+/// A counter and how long it still lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Its value.
+    pub value: i64,
+    /// Time until it starts anew.
+    pub remaining: Duration,
+}
+
+/// What became of a wish for a one-time code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issued {
+    /// It is stored.
+    Issued,
+    /// The last one is too young.
+    TooSoon {
+        /// Time until the next is allowed.
+        retry_after: Duration,
+    },
+    /// There is one that never ends: a defect, not to be repaired silently.
+    Corrupt,
+}
+
+/// What became of a try of a one-time code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redeemed {
+    /// It was right, and is used up.
+    Matched,
+    /// It was wrong, or there is none.
+    Wrong,
+    /// It was used, or tried too often; whatever is tried now is wrong.
+    Dead,
+}
+
+/// Holds bytes, counters and codes until their time is over. The three do not share keys.
+#[async_trait]
+pub trait CacheEngine: Send + Sync + 'static {
+    /// Returns the bytes of `key`.
+    ///
+    /// # Errors
+    /// `Unavailable` if the engine does not answer; as for every method.
+    async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>>;
+
+    /// Stores bytes for `ttl`, replacing what was there.
+    async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()>;
+
+    /// Stores bytes for `ttl` unless there are some; says whether it did.
+    async fn set_if_absent(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<bool>;
+
+    /// Removes bytes and counter of `key`.
+    async fn remove(&self, key: &CacheKey) -> Result<()>;
+
+    /// Adds `by` to the counter of `key`; a new one lives for `ttl`.
+    async fn increment(&self, key: &CacheKey, by: i64, ttl: Duration) -> Result<Count>;
+
+    /// Returns the counter of `key` if there is one.
+    async fn counter(&self, key: &CacheKey) -> Result<Option<Count>>;
+
+    /// Stores a code that may be tried `tries` times within `ttl`, unless the last one is younger than `every`.
+    async fn issue_code(
+        &self,
+        key: &CacheKey,
+        code: &str,
+        ttl: Duration,
+        every: Duration,
+        tries: u32,
+    ) -> Result<Issued>;
+
+    /// Tries a code; of many right ones at once, one matches.
+    async fn redeem_code(&self, key: &CacheKey, code: &str) -> Result<Redeemed>;
+}

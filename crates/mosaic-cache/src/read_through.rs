@@ -1,0 +1,279 @@
+//! Rows of one type, read through the cache.
+//!
+//! However many ask for a row that is not cached, one of them loads it and the others wait for what it finds (single
+//! flight); if it fails, panics or gives up, the next one loads. Absence is remembered as well, for a shorter time, so
+//! that asking for what does not exist is cheap. Ends are spread by 5% either way, or rows stored together would all end
+//! together. A load that was under way when its row was invalidated stores nothing: it may have read the old row.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mosaic_core::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::{Cache, CacheKey};
+
+/// Absence is remembered for this part of a row's time.
+const ABSENCE_SHARE: u32 = 60;
+
+/// What is stored where there is no row; no JSON text is empty.
+const ABSENT: Bytes = Bytes::new();
+
+/// See the module documentation. Cheap to clone: clones share their flights.
+pub struct ReadThrough<T> {
+    cache: Cache,
+    ttl: Duration,
+    flights: Arc<Mutex<HashMap<String, Flight>>>,
+    of: PhantomData<fn() -> T>,
+}
+
+/// A load that is under way.
+struct Flight {
+    id: u64,
+    landed: watch::Receiver<Option<Landed>>,
+    is_stale: bool,
+}
+
+/// What a load found: the bytes that are cached.
+type Landed = Result<Bytes, Arc<Error>>;
+
+impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
+    /// Makes a cache of rows that are kept for `ttl`.
+    pub fn new(cache: &Cache, ttl: Duration) -> Self {
+        Self {
+            cache: cache.clone(),
+            ttl,
+            flights: Arc::default(),
+            of: PhantomData,
+        }
+    }
+
+    /// Returns the row of `key`, from the cache or from `load`; `None` if there is no such row.
+    ///
+    /// # Errors
+    /// Those of `load`, for everybody who waited for it; a cache that fails is not an error.
+    pub async fn get_or_load(
+        &self,
+        key: &CacheKey,
+        load: impl Future<Output = Result<Option<T>>> + Send,
+    ) -> Result<Option<T>> {
+        match self.cache.get(key).await {
+            Ok(Some(bytes)) => {
+                if let Some(row) = decode(&bytes) {
+                    count(key, "hit");
+                    return Ok(row);
+                }
+                count(key, "unreadable");
+            }
+            Ok(None) => count(key, "miss"),
+            Err(_) => count(key, "bypass"),
+        }
+        self.load_once(key, load).await
+    }
+
+    /// Forgets the row of `key`; to be called after the change is committed. A cache that fails is only logged: the row
+    /// then lives until its end.
+    pub async fn invalidate(&self, key: &CacheKey) {
+        if let Some(flight) = self.flights().get_mut(key.as_str()) {
+            flight.is_stale = true;
+        }
+        if let Err(error) = self.cache.remove(key).await {
+            tracing::warn!(
+                name = key.name(),
+                cause = error.cause_chain(),
+                "a changed row could not be removed from the cache"
+            );
+        }
+    }
+
+    async fn load_once(
+        &self,
+        key: &CacheKey,
+        load: impl Future<Output = Result<Option<T>>> + Send,
+    ) -> Result<Option<T>> {
+        let mut load = Some(load);
+        loop {
+            let mut landed = match self.board(key) {
+                Boarded::Pilot(takeoff) => {
+                    let Some(load) = load.take() else {
+                        return Err(Error::internal("a load is used once"));
+                    };
+                    return self.fly(key, takeoff, load).await;
+                }
+                Boarded::Passenger(landed) => landed,
+            };
+            // An error means that the pilot is gone without landing: somebody else must fly.
+            let outcome = landed
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|outcome| outcome.clone());
+            match outcome {
+                Some(Ok(bytes)) => return decode(&bytes).ok_or_else(|| Error::internal("a row that was just encoded")),
+                Some(Err(error)) => return Err(share(&error)),
+                None => {}
+            }
+        }
+    }
+
+    /// Joins the flight of `key`, or starts one.
+    fn board(&self, key: &CacheKey) -> Boarded<T> {
+        let mut flights = self.flights();
+        // One that became stale is not joined: who asks after the change must see the change.
+        if let Some(flight) = flights.get(key.as_str()).filter(|flight| !flight.is_stale) {
+            return Boarded::Passenger(flight.landed.clone());
+        }
+        let (sender, landed) = watch::channel(None);
+        let id = self.cache.runtime().random_u64();
+        flights.insert(
+            key.as_str().to_owned(),
+            Flight {
+                id,
+                landed,
+                is_stale: false,
+            },
+        );
+        Boarded::Pilot(Takeoff {
+            rows: self.clone(),
+            key: key.as_str().to_owned(),
+            id,
+            sender,
+        })
+    }
+
+    async fn fly(
+        &self,
+        key: &CacheKey,
+        takeoff: Takeoff<T>,
+        load: impl Future<Output = Result<Option<T>>> + Send,
+    ) -> Result<Option<T>> {
+        let row = match load.await {
+            Ok(row) => row,
+            Err(error) => {
+                let error = Arc::new(error);
+                takeoff.land(Err(error.clone()));
+                return Err(share(&error));
+            }
+        };
+        let bytes = match &row {
+            Some(row) => Bytes::from(serde_json::to_vec(row).map_err(Error::internal)?),
+            None => ABSENT,
+        };
+        if takeoff.is_current() {
+            let ttl = if row.is_some() {
+                self.ttl
+            } else {
+                (self.ttl / ABSENCE_SHARE).max(Duration::from_secs(1))
+            };
+            let stored = self.cache.set(key, bytes.clone(), self.spread(ttl)).await;
+            // Invalidated between the look and the storing: what was stored may be old.
+            if stored.is_ok() && !takeoff.is_current() {
+                let _ = self.cache.remove(key).await;
+            }
+        }
+        takeoff.land(Ok(bytes));
+        Ok(row)
+    }
+
+    fn spread(&self, ttl: Duration) -> Duration {
+        let percent = 95 + u32::try_from(self.cache.runtime().random_below(11)).unwrap_or(5);
+        ttl * percent / 100
+    }
+}
+
+impl<T> ReadThrough<T> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<String, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Boarded<T> {
+    Pilot(Takeoff<T>),
+    Passenger(watch::Receiver<Option<Landed>>),
+}
+
+/// The duty to land; dropped without landing (a panic, a caller that gave up), the passengers look for another pilot.
+struct Takeoff<T> {
+    rows: ReadThrough<T>,
+    key: String,
+    id: u64,
+    sender: watch::Sender<Option<Landed>>,
+}
+
+impl<T> Takeoff<T> {
+    /// Has the row not been invalidated since takeoff?
+    fn is_current(&self) -> bool {
+        self.rows
+            .flights()
+            .get(&self.key)
+            .is_some_and(|flight| flight.id == self.id && !flight.is_stale)
+    }
+
+    fn land(self, outcome: Landed) {
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+impl<T> Drop for Takeoff<T> {
+    fn drop(&mut self) {
+        let mut flights = self.rows.flights();
+        if flights.get(&self.key).is_some_and(|flight| flight.id == self.id) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+/// Reads cached bytes: a row, or the absence of one; `None` if they are neither (an older release wrote them).
+fn decode<T: DeserializeOwned>(bytes: &Bytes) -> Option<Option<T>> {
+    if bytes.is_empty() {
+        Some(None)
+    } else {
+        serde_json::from_slice(bytes).ok().map(Some)
+    }
+}
+
+/// Returns an error like `error`, which belongs to several.
+fn share(error: &Arc<Error>) -> Error {
+    let mut shared = Error::new(error.code(), error.reason().to_owned(), error.message().to_owned());
+    if let Some(after) = error.retry_after() {
+        shared = shared.with_retry_after(after);
+    }
+    let cause = error.cause_chain();
+    if cause.is_empty() {
+        shared
+    } else {
+        shared.caused_by(cause)
+    }
+}
+
+fn count(key: &CacheKey, outcome: &'static str) {
+    metrics::counter!("mosaic_cache_reads_total", "of" => key.name().to_owned(), "outcome" => outcome).increment(1);
+}
+
+impl<T> Clone for ReadThrough<T> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            ttl: self.ttl,
+            flights: self.flights.clone(),
+            of: PhantomData,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for ReadThrough<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadThrough")
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mosaic_core::{ManualClock, Runtime, SeededRandom, TaskGroup, Timestamp};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::{CacheEngine, MemoryEngine, RedisEngine};
+
+const TTL: Duration = Duration::from_secs(600);
+
+fn key() -> CacheKey {
+    CacheKey::new("row").part(1)
+}
+
+fn memory() -> (Arc<ManualClock>, ReadThrough<String>) {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+    let runtime = Runtime::new(clock.clone(), Arc::new(SeededRandom::new(1)));
+    (
+        clock,
+        ReadThrough::new(&Cache::new(Arc::new(MemoryEngine::new(&runtime)), &runtime), TTL),
+    )
+}
+
+/// A load that counts itself and waits for permission to land.
+#[derive(Clone, Default)]
+struct Slow {
+    n_loads: Arc<AtomicUsize>,
+    gate: Arc<Notify>,
+}
+
+impl Slow {
+    async fn load(self, row: &str) -> Result<Option<String>> {
+        self.n_loads.fetch_add(1, Ordering::SeqCst);
+        self.gate.notified().await;
+        Ok(Some(row.to_owned()))
+    }
+
+    async fn begun(&self, n: usize) {
+        while self.n_loads.load(Ordering::SeqCst) < n {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_misses_are_one_load() {
+    let (_, rows) = memory();
+    let slow = Slow::default();
+    let asks = (0..1000).map(|_| {
+        let (rows, slow) = (rows.clone(), slow.clone());
+        async move { rows.get_or_load(&key(), slow.load("a")).await }
+    });
+    let all = futures::future::join_all(asks);
+    let opener = async {
+        slow.begun(1).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        slow.gate.notify_one();
+    };
+    let (answers, ()) = tokio::join!(all, opener);
+    assert!(
+        answers
+            .into_iter()
+            .all(|answer| answer.unwrap().as_deref() == Some("a"))
+    );
+    assert_eq!(slow.n_loads.load(Ordering::SeqCst), 1);
+    assert!(rows.flights().is_empty());
+}
+
+#[tokio::test]
+async fn absence_is_remembered_for_a_while() {
+    let (clock, rows) = memory();
+    let (n_loads, key) = (AtomicUsize::new(0), key());
+    let ask = || {
+        rows.get_or_load(&key, async {
+            n_loads.fetch_add(1, Ordering::SeqCst);
+            Ok(None)
+        })
+    };
+    assert_eq!((ask().await.unwrap(), ask().await.unwrap()), (None, None));
+    assert_eq!(n_loads.load(Ordering::SeqCst), 1);
+    clock.advance(TTL / 30);
+    ask().await.unwrap();
+    assert_eq!(n_loads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn ends_are_spread() {
+    let (_, rows) = memory();
+    let ends: std::collections::BTreeSet<Duration> = (0..100).map(|_| rows.spread(TTL)).collect();
+    assert!(ends.len() > 5 && *ends.first().unwrap() >= TTL * 95 / 100 && *ends.last().unwrap() <= TTL * 105 / 100);
+}
+
+#[tokio::test]
+async fn a_failure_is_everybodys_and_is_not_kept() {
+    let (_, rows) = memory();
+    let key = key();
+    let fails = || {
+        rows.get_or_load(&key, async {
+            Err(Error::unavailable("DOWN", "down").caused_by("wire cut"))
+        })
+    };
+    let (first, second) = tokio::join!(fails(), fails());
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!((error.reason(), error.cause_chain().as_str()), ("DOWN", "wire cut"));
+    }
+    let answer = rows
+        .get_or_load(&key, async { Ok(Some("up".to_owned())) })
+        .await
+        .unwrap();
+    assert_eq!(answer.as_deref(), Some("up"));
+}
+
+#[tokio::test]
+async fn when_the_pilot_is_gone_a_passenger_flies() {
+    let (_, rows) = memory();
+    let group = TaskGroup::new(|_| {});
+    let slow = Slow::default();
+    let (flown, load) = (rows.clone(), slow.clone());
+    group.spawn("pilot", async move {
+        let _ = flown.get_or_load(&key(), load.load("never")).await;
+    });
+    slow.begun(1).await;
+    let key = key();
+    let passenger = rows.get_or_load(&key, async { Ok(Some("b".to_owned())) });
+    let crash = async {
+        tokio::task::yield_now().await;
+        group.shutdown(Duration::ZERO).await;
+    };
+    let (answer, ()) = tokio::join!(passenger, crash);
+    assert_eq!(answer.unwrap().as_deref(), Some("b"));
+
+    let (panicking, other) = (rows.clone(), CacheKey::new("row").part(2));
+    let group = TaskGroup::new(|_| {});
+    let moved = other.clone();
+    group.spawn("panics", async move {
+        let _ = panicking.get_or_load(&moved, async { panic!("broken load") }).await;
+    });
+    let answer = rows
+        .get_or_load(&other, async { Ok(Some("c".to_owned())) })
+        .await
+        .unwrap();
+    assert_eq!(answer.as_deref(), Some("c"));
+}
+
+#[tokio::test]
+async fn a_load_from_before_a_change_is_not_stored() {
+    let (_, rows) = memory();
+    let key = key();
+    let slow = Slow::default();
+    let old = rows.get_or_load(&key, slow.clone().load("old"));
+    let change = async {
+        slow.begun(1).await;
+        rows.invalidate(&key).await;
+        // Who asks after the change does not join the old flight.
+        let fresh = rows
+            .get_or_load(&key, async { Ok(Some("new".to_owned())) })
+            .await
+            .unwrap();
+        assert_eq!(fresh.as_deref(), Some("new"));
+        slow.gate.notify_one();
+    };
+    let (old, ()) = tokio::join!(old, change);
+    assert_eq!(old.unwrap().as_deref(), Some("old"), "asked before the change");
+    let after = rows
+        .get_or_load(&key, async { Err(Error::internal("must not be asked")) })
+        .await
+        .unwrap();
+    assert_eq!(after.as_deref(), Some("new"));
+}
+
+/// Answers through a dead engine cost little and are the same.
+async fn dead_engine(url: &str) {
+    let runtime = Runtime::system();
+    let engine: Arc<dyn CacheEngine> = Arc::new(RedisEngine::open(url).unwrap());
+    let rows = ReadThrough::<String>::new(&Cache::new(engine, &runtime), TTL);
+    let n_loads = AtomicUsize::new(0);
+    let started = runtime.instant();
+    for i in 0..200 {
+        let load = async {
+            n_loads.fetch_add(1, Ordering::SeqCst);
+            Ok(Some(i.to_string()))
+        };
+        let answer = rows.get_or_load(&CacheKey::new("row").part(i), load).await.unwrap();
+        assert_eq!(answer, Some(i.to_string()));
+        rows.invalidate(&key()).await;
+    }
+    assert_eq!(n_loads.load(Ordering::SeqCst), 200);
+    // 400 commands at 200 ms would be 80 s; left alone, it is a handful.
+    assert!(
+        runtime.instant() - started < Duration::from_secs(10),
+        "a dead cache must not be asked again and again"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_redis_slows_and_does_not_break() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    dead_engine(&format!("redis://{address}")).await;
+}
+
+#[tokio::test]
+async fn a_silent_redis_slows_and_does_not_break() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    dead_engine(&format!("redis://{}", listener.local_addr().unwrap())).await;
+}
