@@ -35,6 +35,7 @@ pub(crate) struct Method {
     pub(crate) rate: Option<(u32, Duration)>,
     pub(crate) envelope: Envelope,
     pub(crate) ok_message: String,
+    pub(crate) is_bare: bool,
     pub(crate) bindings: Vec<Binding>,
 }
 
@@ -237,6 +238,7 @@ fn read_method(descriptor: prost_reflect::MethodDescriptor, envelope: Envelope, 
         timeout,
         rate: read_rate(found.as_ref(), &place.at(&[5]), mistakes),
         envelope: chosen.map_or(envelope, |chosen| Envelope::named(Some(&chosen))),
+        is_bare: found.as_ref().is_some_and(|found| found.flag("bare")),
         ok_message: found.map(|found| found.text("ok_message")).unwrap_or_default(),
         bindings: http::read_bindings(&descriptor, mistakes),
         descriptor,

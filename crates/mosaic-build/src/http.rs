@@ -104,11 +104,11 @@ fn read_body(rule: &Options, input: &MessageDescriptor, place: &Place, mistakes:
             Some(field) if !is_in_oneof(&field) => Body::Field(field),
             Some(_) => {
                 mistakes.add(place, format_args!("body: `{name}` is in a oneof"));
-                Body::None
+                Body::All
             }
             None => {
                 mistakes.add(place, format_args!("body: {} has no field `{name}`", input.full_name()));
-                Body::None
+                Body::All
             }
         },
     }
@@ -180,6 +180,11 @@ fn check_literal(segment: &str, n_segments: usize) -> Result<(), String> {
 
 fn read_variable(segment: &str, input: &MessageDescriptor) -> Result<Variable, String> {
     let inner = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
+    if segment.starts_with('{') && inner.is_none() && segment.contains('=') {
+        return Err(format!(
+            "`{segment}/..`: only {{name}}, {{name=*}} and {{name=**}} are supported"
+        ));
+    }
     let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
         return Err(format!("`{segment}`: a variable must be a whole segment"));
     };

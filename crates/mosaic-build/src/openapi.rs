@@ -181,6 +181,7 @@ fn headers(method: &Method, schemas: &mut Schemas) -> Map<String, Value> {
 
 fn envelope(method: &Method, answer: Value) -> Value {
     let code = match method.envelope {
+        _ if method.is_bare => return answer,
         Envelope::Plain => return answer,
         Envelope::Content => 0,
         Envelope::Homestay => 200,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use miette::Diagnostic as _;
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
@@ -47,20 +48,30 @@ pub(crate) fn parse(root: &Path, names: &[String]) -> Result<DescriptorPool, Err
     for name in names {
         if let Err(error) = compiler.open_file(name) {
             let mut mistakes = Mistakes::new(&root.to_string_lossy());
-            for line in format!("{error:?}").lines() {
-                mistakes.parsed(line);
-            }
+            mistakes.parsed(&describe(&error));
             mistakes.into_result()?;
         }
     }
     Ok(compiler.descriptor_pool())
 }
 
+/// Returns `file:line:column: what`, and why if it was said.
+fn describe(error: &protox::Error) -> String {
+    let why = error.diagnostic_source().map(ToString::to_string);
+    let why = why.or_else(|| error.help().map(|help| help.to_string()));
+    match why {
+        Some(why) => format!("{error:?}: {why}"),
+        None => format!("{error:?}"),
+    }
+}
+
+/// Does the file come with this crate, or with protobuf?
+pub(crate) fn is_foreign(file: &FileDescriptor) -> bool {
+    let name = file.name();
+    name.starts_with("google/protobuf/") || SHIPPED.iter().any(|(shipped, _)| *shipped == name)
+}
+
 /// Returns the files that code is generated for: not the shipped ones, not the well-known types.
 pub(crate) fn own_files(pool: &DescriptorPool) -> Vec<FileDescriptor> {
-    let is_own = |file: &FileDescriptor| {
-        let name = file.name();
-        !name.starts_with("google/protobuf/") && SHIPPED.iter().all(|(shipped, _)| *shipped != name)
-    };
-    pool.files().filter(is_own).collect()
+    pool.files().filter(|file| !is_foreign(file)).collect()
 }

@@ -198,12 +198,14 @@ fn reply_function(name: &str, method: &Method, binding: &Binding) -> String {
     for field in fields(&method.descriptor.output()) {
         let options = FieldOptions::of(&field);
         let member = names::snake(field.name());
-        let text = if json::is_option(&field) {
-            format!("reply.{member}.as_deref().unwrap_or_default()")
-        } else {
-            format!("&reply.{member}")
+        let is_option = json::is_option(&field);
+        let text = match is_option {
+            true => format!("reply.{member}.as_deref().unwrap_or_default()"),
+            false => format!("&reply.{member}"),
         };
-        if let Some(header) = &options.header {
+        if let Some(header) = options.header.as_ref().filter(|_| is_option) {
+            value.push_str(&format!("?.optional_header({header:?}, reply.{member}.as_deref())"));
+        } else if let Some(header) = &options.header {
             value.push_str(&format!("?.header({header:?}, {text})"));
         } else if let Some(cookie) = &options.cookie {
             value.push_str(&format!("?.cookie(&{}, {text})", cookie_options(cookie)));

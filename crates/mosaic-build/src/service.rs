@@ -167,7 +167,7 @@ fn method_descriptor(index: usize, method: &Method, service: &str) -> String {
         })
         .collect();
     let (name, path, ok_message) = (method.descriptor.name(), method.grpc_path(), &method.ok_message);
-    let idempotent = method.is_idempotent;
+    let (idempotent, bare) = (method.is_idempotent, method.is_bare);
     format!(
         "::mosaic::MethodDescriptor {{
             service: {service:?},
@@ -181,6 +181,7 @@ fn method_descriptor(index: usize, method: &Method, service: &str) -> String {
             rate: {rate},
             envelope: ::mosaic::Envelope::{envelope},
             ok_message: {ok_message:?},
+            bare: {bare},
             http: &[{http}],
         }},"
     )

@@ -84,6 +84,8 @@ pub struct MethodDescriptor {
     pub envelope: Envelope,
     /// The `msg` of a success in an enveloped answer; empty: the envelope's own.
     pub ok_message: &'static str,
+    /// Is the reply the whole body of a success? Errors are wrapped all the same.
+    pub bare: bool,
     /// REST routes.
     pub http: &'static [HttpBinding],
 }

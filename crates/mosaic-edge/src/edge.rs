@@ -68,6 +68,11 @@ impl EdgeBuilder {
         self.routers.push(router.with_state(()));
     }
 
+    /// Is there nothing to serve?
+    pub fn is_empty(&self) -> bool {
+        self.routers.is_empty()
+    }
+
     /// Returns every generated route added so far.
     pub fn entries(&self) -> &[RouteEntry] {
         &self.entries

@@ -20,7 +20,7 @@ pub struct CookieOptions {
     pub name: &'static str,
     /// Paths that it is sent to.
     pub path: &'static str,
-    /// Seconds that it is kept.
+    /// Seconds that it is kept; 0: until the browser closes.
     pub max_age_s: u32,
     /// Hidden from scripts?
     pub http_only: bool,
@@ -45,8 +45,16 @@ impl Output {
     ///
     /// # Errors
     /// `Internal` if `text` cannot stand in a header.
-    pub fn header(mut self, name: &'static str, text: &str) -> Result<Self> {
-        if !text.is_empty() {
+    pub fn header(self, name: &'static str, text: &str) -> Result<Self> {
+        self.optional_header(name, Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// Adds the header `name` if there is a text, also an empty one.
+    ///
+    /// # Errors
+    /// `Internal` if `text` cannot stand in a header.
+    pub fn optional_header(mut self, name: &'static str, text: Option<&str>) -> Result<Self> {
+        if let Some(text) = text {
             let value = HeaderValue::from_str(text).map_err(Error::internal)?;
             self.headers.push((HeaderName::from_static(name), value));
         }
@@ -73,7 +81,8 @@ impl Output {
                 same_site,
             } = options;
             let http_only = if *http_only { "; HttpOnly" } else { "" };
-            let cookie = format!("{name}={text}; Path={path}; Max-Age={max_age_s}; SameSite={same_site}{http_only}");
+            let max_age = if *max_age_s == 0 { String::new() } else { format!("; Max-Age={max_age_s}") };
+            let cookie = format!("{name}={text}; Path={path}{max_age}; SameSite={same_site}{http_only}");
             let value = HeaderValue::from_str(&cookie).map_err(Error::internal)?;
             self.headers.push((SET_COOKIE, value));
         }

@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderValue, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use mosaic_core::{Access, Caller, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor};
 use mosaic_guard::check_access;
 
 use crate::layers::{failed, too_large};
@@ -68,7 +68,8 @@ impl Routes {
         let handler = async move |State(edge): State<Arc<Edge>>, request: Request| {
             answer(&edge, method, sensitive, request, async |cx, input| {
                 let reply = call(cx, decode(input)?).await?;
-                Ok(render_ok(method.envelope, method.ok_message, encode(reply)?))
+                let style = if method.bare { Envelope::Plain } else { method.envelope };
+                Ok(render_ok(style, method.ok_message, encode(reply)?))
             })
             .await
         };

@@ -21,6 +21,7 @@ const fn method(index: usize, access: Access) -> MethodDescriptor {
         rate: None,
         envelope: Envelope::Plain,
         ok_message: "",
+        bare: false,
         http: &[],
     }
 }

@@ -38,6 +38,11 @@ impl PeerKey {
         })
     }
 
+    /// Returns a secret of 32 bytes for `purpose`, the same in every process of the platform.
+    pub fn derive(&self, purpose: &str) -> Secret<Vec<u8>> {
+        Secret::new(self.mac(&format!("derive.{purpose}")).finalize().into_bytes().to_vec())
+    }
+
     /// Returns the token with which the service `name` calls at `now`.
     pub fn issue(&self, name: &str, now: Timestamp) -> String {
         let claim = format!("{name}.{}", now.plus(LIFETIME).as_secs());

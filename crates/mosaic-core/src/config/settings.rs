@@ -135,6 +135,14 @@ impl Layers {
         self
     }
 
+    /// Lays `upper` over these layers.
+    #[must_use]
+    pub fn over(mut self, upper: Self) -> Self {
+        self.entries.extend(upper.entries);
+        self.problems.extend(upper.problems);
+        self
+    }
+
     /// Ends the layering.
     pub fn settings(self) -> Settings {
         let state = State {

@@ -1,0 +1,45 @@
+//! Write a service once; run it together or apart.
+//!
+//! A team's code depends on this crate: [`App`] makes a process of modules, [`Module`] is what a module's `install`
+//! function wires itself into, and the rest is re-exported from the crates that do the work. Generated code names its
+//! runtime through here, too (`::mosaic::rpc`, `::mosaic::edge` ...).
+//!
+//! ```no_run
+//! use mosaic::{App, Module, Result};
+//!
+//! async fn install(m: &mut Module) -> Result<()> {
+//!     tracing::info!("module {} is being installed", m.name());
+//!     Ok(())
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     App::new("shop").module("orders", install).main()
+//! }
+//! # use tracing;
+//! ```
+
+mod admin;
+mod app;
+mod args;
+mod files;
+mod module;
+mod process;
+mod process_config;
+mod reload;
+mod signals;
+
+pub use app::{App, Install};
+pub use files::write_secret_file;
+pub use module::Module;
+pub use process::{Addresses, Process, StartError};
+pub use process_config::{AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RpcConfig};
+
+pub use async_trait::async_trait;
+pub use mosaic_core::{
+    Access, AccountId, Authenticator, Caller, Check, Clock, Code, Context, DEFAULT_TIMEOUT, Envelope, Error,
+    HttpBinding, Identity, ManualClock, MethodDescriptor, Origin, Rate, Result, Runtime, Secret, SeededRandom,
+    ServiceDescriptor, Shape, StopSignal, SystemClock, TaskGroup, Timestamp, Trace, Violation, Violations, config,
+    id_type, json, rules,
+};
+pub use {mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_rpc as rpc, mosaic_sql as sql};
+pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

@@ -1,0 +1,419 @@
+//! A running process: its modules, its listeners, its end.
+//!
+//! Start: configuration of the process, admin port (so that "alive" can be asked at once), modules side by side (one
+//! that waits for its database does not hold up the others), then listeners, then "ready". End: not ready, listeners
+//! drain, tasks stop, databases close; all of it within `drain_timeout`, after which what is left is cut.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures::future::join_all;
+use mosaic_auth::TokenVerifier;
+use mosaic_cache::Cache;
+use mosaic_core::config::{Config, Problem, Settings};
+use mosaic_core::{Authenticator, Error, Result, Runtime, TaskGroup};
+use mosaic_edge::{EdgeBuilder, EdgeConfig};
+use mosaic_rpc::{ChannelOptions, Directory, GrpcServer, Inbound, LocalCalls, PeerKey, ServerOptions, bind};
+use mosaic_telemetry::{Metrics, TelemetryConfig};
+use tokio::net::TcpListener;
+
+use crate::admin::{self, Health, Phase};
+use crate::app::Definition;
+use crate::files::write_secret_file;
+use crate::module::{Shared, lock};
+use crate::reload::{self, Origin};
+use crate::{AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RpcConfig};
+
+/// What processes in development mode share instead of a secret.
+const DEVELOPMENT_PEER_KEY: &str = "mosaic-development-key-that-is-no-secret";
+
+/// Name of the file with the key of a platform of one process.
+const PEER_KEY_FILE: &str = "peer.key";
+
+/// Why a process did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration has these mistakes.
+    Config(Vec<Problem>),
+    /// Something else.
+    Failed(Error),
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                write!(f, "the configuration has mistakes: {}", lines.join("; "))
+            }
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Where a process listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Public HTTP, if the process has routes.
+    pub http: Option<SocketAddr>,
+    /// Internal gRPC.
+    pub grpc: SocketAddr,
+    /// Health, readiness, metrics.
+    pub admin: SocketAddr,
+}
+
+/// See the module documentation.
+pub struct Process {
+    shared: Arc<Shared>,
+    health: Arc<Health>,
+    listeners: TaskGroup,
+    background: TaskGroup,
+    addresses: Addresses,
+    drain_timeout: Duration,
+}
+
+/// Configuration of the process itself, read before any module.
+struct Base {
+    platform: PlatformConfig,
+    rpc: RpcConfig,
+    auth: AuthConfig,
+    cache: CacheConfig,
+    edge: EdgeConfig,
+    telemetry: TelemetryConfig,
+    database: DatabaseConfig,
+}
+
+impl Base {
+    fn read(settings: &Settings) -> Option<Self> {
+        // Read all before giving up, so that all mistakes are found.
+        fn read<C: Config>(settings: &Settings) -> Option<C> {
+            settings.read::<C>()
+        }
+        let (platform, rpc, auth) = (read(settings), read(settings), read(settings));
+        let (cache, edge, telemetry) = (read(settings), read(settings), read(settings));
+        let database = read(settings);
+        Some(Self {
+            platform: platform?,
+            rpc: rpc?,
+            auth: auth?,
+            cache: cache?,
+            edge: edge?,
+            telemetry: telemetry?,
+            database: database?,
+        })
+    }
+}
+
+impl Process {
+    /// Starts a process; returns when it is ready to be called.
+    pub(crate) async fn start(
+        runtime: &Runtime,
+        settings: Settings,
+        modules: &[Definition],
+        origin: Option<Origin>,
+    ) -> Result<Self, StartError> {
+        let base = Base::read(&settings);
+        let chosen = choose(
+            modules,
+            base.as_ref().map(|base| base.platform.run.as_slice()),
+            &settings,
+        );
+        let Some(base) = base else {
+            return Err(StartError::Config(settings.problems()));
+        };
+        let metrics = mosaic_telemetry::init(&base.telemetry, None);
+        let shared = Arc::new(shared(runtime, &settings, &base).await?);
+        let databases = shared.clone();
+        let health = Health::new(metrics.clone(), shared.verifier.clone(), move || {
+            lock(&databases.databases).clone()
+        });
+        let health = Arc::new(health);
+
+        let background = task_group();
+        let admin = bind(base.platform.admin).await?;
+        let admin_address = admin.local_addr().map_err(Error::internal)?;
+        serve_admin(&background, admin, admin::router(health.clone()));
+
+        install(&shared, &chosen)
+            .await
+            .map_err(|error| start_error(error, &settings))?;
+        let problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(StartError::Config(problems));
+        }
+        let listeners = task_group();
+        let (http, grpc) = listen(&shared, &base, &listeners).await?;
+        background_tasks(&background, &metrics, &shared, origin, settings);
+        health.set(Phase::Running);
+        let addresses = Addresses {
+            http,
+            grpc,
+            admin: admin_address,
+        };
+        let names: Vec<_> = chosen.iter().map(|module| module.name).collect();
+        tracing::info!(?http, %grpc, admin = %admin_address, modules = ?names, mode = ?base.platform.mode, "running");
+        Ok(Self {
+            shared,
+            health,
+            listeners,
+            background,
+            addresses,
+            drain_timeout: base.platform.drain_timeout,
+        })
+    }
+
+    /// Returns where the process listens.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Returns the services known to this process; for clients in tests.
+    pub fn directory(&self) -> &Directory {
+        &self.shared.directory
+    }
+
+    /// Is this process in development mode?
+    pub fn is_development(&self) -> bool {
+        self.shared.mode == Mode::Development
+    }
+
+    /// Returns what keeps the process from being ready; empty when it is.
+    pub async fn obstacles(&self) -> Vec<String> {
+        self.health.obstacles().await
+    }
+
+    /// Ends the process: what is running may end within the drain timeout, what is left is cut.
+    pub async fn stop(self) {
+        self.health.set(Phase::Stopping);
+        // Listeners first, with most of the time: tasks may still be needed to answer what is running.
+        let n_listeners_cut = self.listeners.shutdown(self.drain_timeout * 3 / 4).await;
+        let n_tasks_cut = self.shared.tasks.shutdown(self.drain_timeout / 4).await;
+        if n_listeners_cut + n_tasks_cut > 0 {
+            tracing::warn!(n_listeners_cut, n_tasks_cut, "cut at the end of the drain");
+        }
+        let databases = std::mem::take(&mut *lock(&self.shared.databases));
+        join_all(databases.iter().map(|(_, database)| database.close())).await;
+        self.background.shutdown(Duration::ZERO).await;
+        tracing::info!("stopped");
+    }
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+fn task_group() -> TaskGroup {
+    TaskGroup::new(|panic| {
+        metrics::counter!("mosaic_task_panics_total", "task" => panic.task).increment(1);
+        tracing::error!(task = panic.task, panic.message, "task panicked");
+    })
+}
+
+/// Returns the modules to run; those that are not to run keep their sections of the configuration to themselves.
+fn choose<'a>(modules: &'a [Definition], run: Option<&[String]>, settings: &Settings) -> Vec<&'a Definition> {
+    let run = run.unwrap_or_default();
+    for name in run
+        .iter()
+        .filter(|name| !modules.iter().any(|module| module.name == name.as_str()))
+    {
+        let known: Vec<_> = modules.iter().map(|module| module.name).collect();
+        settings.report(
+            "run",
+            format!("there is no module {name:?}; there are {}", known.join(", ")),
+        );
+    }
+    let (chosen, others): (Vec<_>, Vec<_>) = modules
+        .iter()
+        .partition(|module| module.always || run.is_empty() || run.iter().any(|name| name == module.name));
+    others.iter().for_each(|module| settings.accept_section(module.name));
+    chosen
+}
+
+async fn shared(runtime: &Runtime, settings: &Settings, base: &Base) -> Result<Shared, StartError> {
+    let mode = base.platform.mode;
+    tokio::fs::create_dir_all(&base.platform.data).await.map_err(|cause| {
+        let what = format!(
+            "cannot create the data directory {}: {cause}",
+            base.platform.data.display()
+        );
+        StartError::Failed(Error::unavailable("DATA_UNUSABLE", what))
+    })?;
+    let peers = peer_key(runtime, settings, mode, &base.rpc, &base.platform.data)?;
+    let local_calls = if base.rpc.strict_local {
+        LocalCalls::Strict
+    } else {
+        LocalCalls::Direct
+    };
+    let channel = ChannelOptions {
+        connect_timeout: base.rpc.connect_timeout,
+        ..ChannelOptions::default()
+    };
+    let services = base.rpc.services.clone();
+    let directory = Directory::new(runtime, local_calls, Some(peers.clone()), channel, services).map_err(|error| {
+        settings.report("rpc.services", error.to_string());
+        StartError::Config(settings.problems())
+    })?;
+    let verifier = Arc::new(TokenVerifier::new(runtime, base.auth.policy()));
+    let authenticator: Arc<dyn Authenticator> = verifier.clone();
+    let inbound = Inbound::new(runtime.clone(), Some(authenticator), Some(peers.clone()));
+    Ok(Shared {
+        runtime: runtime.clone(),
+        settings: settings.clone(),
+        mode,
+        data: base.platform.data.clone(),
+        database: Some(base.database.clone()),
+        cache: Cache::open(base.cache.url.expose(), runtime)?,
+        directory,
+        peers,
+        verifier,
+        tasks: task_group(),
+        grpc: Some(GrpcServer::new(inbound)).into(),
+        edge: Some(EdgeBuilder::default()).into(),
+        databases: Vec::new().into(),
+    })
+}
+
+/// Returns the key that proves services to each other.
+///
+/// In production a platform of several processes must be given one; a single process makes its own and keeps it.
+fn peer_key(
+    runtime: &Runtime,
+    settings: &Settings,
+    mode: Mode,
+    rpc: &RpcConfig,
+    data: &Path,
+) -> Result<PeerKey, StartError> {
+    let refuse = |what: &str| {
+        settings.report("rpc.peer_key", what);
+        StartError::Config(settings.problems())
+    };
+    let text = match (&rpc.peer_key, mode) {
+        (Some(key), Mode::Production) if key.expose() == DEVELOPMENT_PEER_KEY => {
+            return Err(refuse(
+                "is the well-known key of development mode; production needs one of its own",
+            ));
+        }
+        (Some(key), _) => key.expose().clone(),
+        (None, Mode::Development) => DEVELOPMENT_PEER_KEY.to_owned(),
+        (None, Mode::Production) if !rpc.services.is_empty() => {
+            return Err(refuse(
+                "missing: processes that call each other in production must share a secret",
+            ));
+        }
+        (None, Mode::Production) => kept_key(runtime, &data.join(PEER_KEY_FILE))?,
+    };
+    PeerKey::new(text.into_bytes()).map_err(|error| refuse(error.message()))
+}
+
+fn kept_key(runtime: &Runtime, file: &Path) -> Result<String> {
+    if let Ok(text) = std::fs::read_to_string(file) {
+        return Ok(text.trim().to_owned());
+    }
+    let key = runtime.random_hex::<32>();
+    write_secret_file(file, &key)
+        .map_err(|cause| Error::unavailable("DATA_UNUSABLE", format!("cannot write {}: {cause}", file.display())))?;
+    Ok(key)
+}
+
+async fn install(shared: &Arc<Shared>, chosen: &[&Definition]) -> Result<()> {
+    let installs = chosen.iter().map(|definition| {
+        let mut module = Module::new(definition.name, shared.clone());
+        async move { (definition.install)(&mut module).await }
+    });
+    // All of them, so that the mistakes of all are found.
+    let outcomes = join_all(installs).await;
+    outcomes.into_iter().collect()
+}
+
+fn start_error(error: Error, settings: &Settings) -> StartError {
+    let problems = settings.problems();
+    if problems.is_empty() {
+        StartError::Failed(error)
+    } else {
+        StartError::Config(problems)
+    }
+}
+
+async fn listen(shared: &Arc<Shared>, base: &Base, listeners: &TaskGroup) -> Result<(Option<SocketAddr>, SocketAddr)> {
+    let grpc_listener = bind(base.platform.grpc).await?;
+    let grpc_address = grpc_listener.local_addr().map_err(Error::internal)?;
+    if let Some(server) = lock(&shared.grpc).take() {
+        let options = ServerOptions {
+            max_concurrent_streams: base.rpc.max_concurrent_streams,
+            max_connection_age: base.rpc.max_connection_age,
+            ..ServerOptions::default()
+        };
+        let mut stop = listeners.stop_signal();
+        listeners.spawn("grpc", async move {
+            if let Err(error) = server
+                .serve(grpc_listener, options, async move { stop.stopped().await })
+                .await
+            {
+                tracing::error!(cause = error.cause_chain(), "the gRPC listener failed");
+            }
+        });
+    }
+    let Some(edge) = lock(&shared.edge).take().filter(|edge| !edge.is_empty()) else {
+        return Ok((None, grpc_address));
+    };
+    let authenticator: Arc<dyn Authenticator> = shared.verifier.clone();
+    let router = edge.build(&shared.runtime, Some(authenticator), base.edge.clone())?;
+    let listener = bind(base.platform.http).await?;
+    let http_address = listener.local_addr().map_err(Error::internal)?;
+    let stop = listeners.stop_signal();
+    let grace = base.platform.drain_timeout * 3 / 4;
+    listeners.spawn(
+        "http",
+        mosaic_edge::listen(listener, router, base.edge.clone(), stop, grace),
+    );
+    Ok((Some(http_address), grpc_address))
+}
+
+fn serve_admin(background: &TaskGroup, listener: TcpListener, router: Router) {
+    background.spawn("admin", async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    });
+}
+
+fn background_tasks(
+    background: &TaskGroup,
+    metrics: &Metrics,
+    shared: &Arc<Shared>,
+    origin: Option<Origin>,
+    settings: Settings,
+) {
+    const UPKEEP: Duration = Duration::from_secs(5);
+    let (metrics, verifier, runtime) = (metrics.clone(), shared.verifier.clone(), shared.runtime.clone());
+    background.spawn("upkeep", async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            metrics.upkeep();
+            verifier
+                .revocations()
+                .prune(runtime.now(), verifier.policy().access_ttl);
+        }
+    });
+    if let Some(origin) = origin {
+        background.spawn(
+            "configuration",
+            reload::follow(origin, settings, background.stop_signal()),
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! The configuration of a process, beside that of its modules.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mosaic_auth::TokenPolicy;
+use mosaic_core::Secret;
+use mosaic_core::config::{EngineUrl, Raw, Value};
+
+/// How serious a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Simulators answer for partners, `/dev` is there, secrets may be the well-known ones.
+    Development,
+    /// None of that.
+    Production,
+}
+
+impl Value for Mode {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        match String::parse(raw)?.as_str() {
+            "dev" | "development" => Ok(Self::Development),
+            "prod" | "production" => Ok(Self::Production),
+            _ => Err("must be dev or production".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Development => "dev".to_owned(),
+            Self::Production => "production".to_owned(),
+        }
+    }
+}
+
+mosaic_core::config! {
+    /// What the process is and where it listens.
+    pub struct PlatformConfig in "" {
+        /// `dev` or `production`.
+        pub mode: Mode = "production",
+        /// Directory of the embedded engines.
+        pub data: PathBuf = "data",
+        /// Public HTTP address.
+        pub http: SocketAddr = "127.0.0.1:8080",
+        /// Internal gRPC address.
+        pub grpc: SocketAddr = "127.0.0.1:9080",
+        /// Address of health, readiness and metrics.
+        pub admin: SocketAddr = "127.0.0.1:9081",
+        /// Modules that this process runs; empty: all.
+        pub run: Vec<String> = "",
+        /// Time that running requests and tasks are given at the end.
+        pub drain_timeout: Duration = "8s",
+    }
+}
+
+mosaic_core::config! {
+    /// Calls between processes.
+    pub struct RpcConfig in "rpc" {
+        /// Addresses of domains that run elsewhere: `rpc.services.users = "http://10.0.0.7:9080"`, several with commas.
+        pub services: BTreeMap<String, Vec<String>> = "",
+        /// Key that all processes of the platform share, at least 32 bytes.
+        pub peer_key: Option<Secret<String>> = "",
+        /// Calls within a process go through encode and decode, as over the wire.
+        pub strict_local: bool = "false",
+        /// Longest time to open a connection.
+        pub connect_timeout: Duration = "2s",
+        /// Calls in flight on one connection to us.
+        pub max_concurrent_streams: u32 = "100",
+        /// Age at which a connection to us is asked to go.
+        pub max_connection_age: Duration = "30m",
+    }
+}
+
+mosaic_core::config! {
+    /// What tokens say and how long they are good for; the same in every process.
+    pub struct AuthConfig in "auth" {
+        /// Issuer of tokens.
+        pub issuer: String = "mosaic",
+        /// Audience of tokens.
+        pub audience: String = "mosaic-platform",
+        /// Life of an access token.
+        pub access_ttl: Duration = "30m",
+        /// Life of a refresh token, and so of a session that nobody uses.
+        pub refresh_ttl: Duration = "7d",
+    }
+}
+
+impl AuthConfig {
+    /// Returns the policy that issuer and verifiers share.
+    pub fn policy(&self) -> TokenPolicy {
+        TokenPolicy {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            access_ttl: self.access_ttl,
+            refresh_ttl: self.refresh_ttl,
+        }
+    }
+}
+
+mosaic_core::config! {
+    /// The SQL engine; each module has a file, schema or database of its own in it.
+    pub struct DatabaseConfig in "database" {
+        /// `sqlite:` (files in the data directory), `sqlite::memory:`, `postgres://...` or `mysql://...`.
+        pub url: EngineUrl = "sqlite:",
+        /// Connections of one module.
+        pub max_connections: u32 = "16",
+        /// Time to wait for a connection of the pool.
+        pub acquire_timeout: Duration = "3s",
+        /// Statements that take longer are logged.
+        pub slow_query: Duration = "200ms",
+    }
+}
+
+mosaic_core::config! {
+    /// The cache engine.
+    pub struct CacheConfig in "cache" {
+        /// `memory:`, `redis://...` or `rediss://...`.
+        pub url: EngineUrl = "memory:",
+    }
+}
