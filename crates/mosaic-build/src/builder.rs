@@ -68,13 +68,19 @@ impl Builder {
         let pool = parse::parse(&self.root, &names)?;
         let mut mistakes = Mistakes::new(&self.root.to_string_lossy());
         let contract = Contract::new(&pool, &mut mistakes);
+        let messages = contract.messages();
+        let checks: Vec<String> = messages
+            .iter()
+            .map(|message| checks::message(message, &mut mistakes))
+            .collect();
+        mistakes.into_result()?;
         let mut packages = messages::generate(&contract)?;
         let mut files = BTreeMap::new();
-        for message in contract.messages() {
+        for (message, check) in messages.iter().zip(&checks) {
             let code = packages.entry(message.package_name().to_owned()).or_default();
-            code.push_str(&json::message(&message));
-            code.push_str(&debug::message(&message));
-            code.push_str(&checks::message(&message, &mut mistakes));
+            code.push_str(&json::message(message));
+            code.push_str(&debug::message(message));
+            code.push_str(check);
         }
         for file in &contract.files {
             let code = packages.entry(file.package_name().to_owned()).or_default();
@@ -89,7 +95,6 @@ impl Builder {
             files.insert(service::openapi_path(each), document.into_bytes());
             files.insert(service::descriptor_set_path(&file), descriptor_set(&file));
         }
-        mistakes.into_result()?;
         let rust = output::join(&packages)?;
         Ok(Generated { rust, files })
     }

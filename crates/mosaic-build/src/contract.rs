@@ -6,8 +6,9 @@ use std::time::Duration;
 use prost_reflect::{DescriptorPool, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, Syntax};
 
 use crate::http::{self, Binding};
+use crate::json;
 use crate::options::{self, FieldOptions, Options, duration};
-use crate::parse::own_files;
+use crate::parse::{self, own_files};
 use crate::places::{Mistakes, Place};
 use crate::query;
 
@@ -162,13 +163,20 @@ fn check_message(message: &MessageDescriptor, is_bound: bool, mistakes: &mut Mis
         if ours.is_in_body() && !json_names.insert(field.json_name().to_owned()) {
             mistakes.add(&place, format_args!("JSON name `{}` is taken", field.json_name()));
         }
-        let kind = field.kind();
-        if kind
-            .as_message()
-            .is_some_and(|message| message.full_name() == "google.protobuf.Any")
-        {
-            mistakes.add(&place, "google.protobuf.Any is not supported");
-        }
+        check_type(&field, &place, mistakes);
+    }
+}
+
+/// Refuses types that there is no Rust or no JSON for.
+fn check_type(field: &FieldDescriptor, place: &Place, mistakes: &mut Mistakes) {
+    let kind = field.kind();
+    let (name, file) = match &kind {
+        Kind::Message(message) => (message.full_name(), message.parent_file()),
+        Kind::Enum(values) => (values.full_name(), values.parent_file()),
+        _ => return,
+    };
+    if parse::is_foreign(&file) && !json::is_well_known(name) {
+        mistakes.add(place, format_args!("the type {name} is not supported"));
     }
 }
 

@@ -22,7 +22,7 @@ fn element(field: &FieldDescriptor, kind: &Kind, from: &FileDescriptor) -> Strin
         Kind::String => "Text".to_owned(),
         Kind::Bytes => "Bytes".to_owned(),
         Kind::Enum(values) => enumeration(values, from),
-        Kind::Message(message) => well_known(message).map_or("Message<_>".to_owned(), str::to_owned),
+        Kind::Message(message) => well_known(message.full_name()).map_or("Message<_>".to_owned(), str::to_owned),
     };
     format!("{JSON}::{name}")
 }
@@ -35,8 +35,13 @@ fn enumeration(values: &EnumDescriptor, from: &FileDescriptor) -> String {
     format!("{format}<{}>", names::enum_type(values, from.package_name()))
 }
 
-fn well_known(message: &MessageDescriptor) -> Option<&'static str> {
-    Some(match message.full_name().strip_prefix("google.protobuf.")? {
+/// Is `name` a type of protobuf that has its own JSON?
+pub(crate) fn is_well_known(name: &str) -> bool {
+    name == "google.protobuf.NullValue" || well_known(name).is_some()
+}
+
+fn well_known(name: &str) -> Option<&'static str> {
+    Some(match name.strip_prefix("google.protobuf.")? {
         "Timestamp" => "Timestamp",
         "Duration" => "Duration",
         "Empty" => "Empty",

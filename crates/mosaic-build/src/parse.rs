@@ -48,7 +48,10 @@ pub(crate) fn parse(root: &Path, names: &[String]) -> Result<DescriptorPool, Err
     for name in names {
         if let Err(error) = compiler.open_file(name) {
             let mut mistakes = Mistakes::new(&root.to_string_lossy());
-            mistakes.parsed(&describe(&error));
+            match error.file() {
+                Some(_) => mistakes.parsed(&describe(&error)),
+                None => return Err(Error::new(format!("{}: {error}", root.display()))),
+            }
             mistakes.into_result()?;
         }
     }
