@@ -1,0 +1,7 @@
+//! The platform as a program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    platform::app().main()
+}

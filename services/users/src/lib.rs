@@ -1,0 +1,26 @@
+//! Profiles: what people say of themselves, for every product.
+//!
+//! Read through the cache; a change removes the cached copy after its commit and never before, so that nobody puts the
+//! old row back. An account without a profile has the defaults: nothing is written until somebody says something.
+
+mod model;
+mod service;
+mod store;
+
+use std::sync::Arc;
+
+use mosaic::{Module, Result};
+use mosaic_api::users::v1::UsersServer;
+
+use service::Service;
+use store::Store;
+
+/// Wires the module up.
+///
+/// # Errors
+/// A database that cannot be used.
+pub async fn install(m: &mut Module) -> Result<()> {
+    let store = Store::new(m.database(store::MIGRATIONS).await?, m.cache());
+    m.serve(UsersServer::new(Arc::new(Service::new(store))));
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The contract over the store.
+
+use mosaic::{AccountId, Context, Result};
+use mosaic_api::users::v1::{GetProfileRequest, Profile as Shown, UpdateProfileRequest, Users};
+
+use crate::model::{Changes, Profile};
+use crate::store::Store;
+
+/// See the module documentation.
+pub(crate) struct Service {
+    store: Store,
+}
+
+impl Service {
+    pub(crate) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[mosaic::async_trait]
+impl Users for Service {
+    async fn get_profile(&self, _: &Context, request: GetProfileRequest) -> Result<Shown> {
+        let account = AccountId::try_from(request.account_id)?;
+        let profile = self.store.profile(account).await?;
+        Ok(shown(account, profile.unwrap_or_else(|| Profile::default_of(account))))
+    }
+
+    async fn update_profile(&self, cx: &Context, request: UpdateProfileRequest) -> Result<Shown> {
+        let account = cx.account()?;
+        let profile = self.store.change(cx.runtime(), account, changes(request)).await?;
+        Ok(shown(account, profile))
+    }
+}
+
+fn changes(request: UpdateProfileRequest) -> Changes {
+    let UpdateProfileRequest {
+        nickname,
+        avatar,
+        birthday,
+        about_me,
+        sex,
+        signature,
+        background,
+    } = request;
+    Changes {
+        nickname,
+        avatar,
+        birthday,
+        about_me,
+        sex,
+        signature,
+        background,
+    }
+}
+
+fn shown(account: AccountId, profile: Profile) -> Shown {
+    let Profile {
+        nickname,
+        avatar,
+        birthday,
+        about_me,
+        sex,
+        signature,
+        background,
+    } = profile;
+    Shown {
+        account_id: account.get(),
+        nickname,
+        avatar,
+        birthday,
+        about_me,
+        sex,
+        signature,
+        background,
+    }
+}
