@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use mosaic_core::{Code, Error, Result};
 use mosaic_sql::sea_orm::entity::prelude::*;
-use mosaic_sql::sea_orm::sea_query::{ColumnDef, Index, Query, Table};
+use mosaic_sql::sea_orm::sea_query::{ColumnDef, ForeignKey, Index, Query, Table};
 use mosaic_sql::sea_orm::{DbBackend, ExprTrait, QuerySelect, Set, Statement};
 use mosaic_sql::{Database, Migration, Options, Schema, into_error, unique_violation};
 use tokio::sync::Barrier;
@@ -192,10 +192,15 @@ async fn add_one(db: &Database, id: i64) -> Result<i64> {
 pub(crate) async fn parallel_read_modify_write_loses_nothing(engine: &Engine) {
     let db = engine.open(MIGRATIONS).await;
     insert(&db, 1, "alice").await.unwrap();
+    // Two handles, as two processes would have: neither's queue of writers keeps the other out.
+    let other = if engine.is_lasting() {
+        engine.open(MIGRATIONS).await
+    } else {
+        db.clone()
+    };
     // On tasks of their own, which also proves that the future may move between threads.
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..50 {
-        let db = db.clone();
+    for db in std::iter::repeat([&db, &other]).flatten().take(50).cloned() {
         tasks.spawn(async move { add_one(&db, 1).await.unwrap() });
     }
     let mut balances = tasks.join_all().await;
@@ -210,6 +215,30 @@ pub(crate) async fn parallel_read_modify_write_loses_nothing(engine: &Engine) {
             .balance,
         50
     );
+}
+
+/// On SQLite the other writer waits; one that wrote after our read would make our write fail.
+pub(crate) async fn what_reads_first_may_write_later(engine: &Engine) {
+    let db = engine.open(MIGRATIONS).await;
+    let other = if engine.is_lasting() {
+        engine.open(MIGRATIONS).await
+    } else {
+        db.clone()
+    };
+    let tx = db.begin().await.unwrap();
+    assert_eq!(account::Entity::find().count(&tx).await.unwrap(), 0);
+    let mut writes = tokio::task::JoinSet::new();
+    writes.spawn(async move { insert(&other, 1, "bob").await });
+    // Gives the other one the chance to come in between, where the engine lets it.
+    let between = tokio::time::timeout(Duration::from_millis(100), writes.join_next()).await;
+    insert(&tx, 2, "alice").await.unwrap();
+    tx.commit().await.unwrap();
+    let written = match between {
+        Ok(written) => written,
+        Err(_) => writes.join_next().await,
+    };
+    written.unwrap().unwrap().unwrap();
+    assert_eq!(count(&db).await, 2);
 }
 
 /// Two transactions that lock two rows in opposite order; SQLite's writers cannot meet so.
@@ -341,6 +370,7 @@ pub(crate) async fn a_full_pool_answers_unavailable_in_time(engine: &Engine) {
         ..Options::default()
     };
     let db = engine.open_with(&options, MIGRATIONS).await;
+    let started = tokio::time::Instant::now();
     if db.backend() == DbBackend::Sqlite {
         let first = db.begin().await.unwrap();
         let error = db.begin().await.unwrap_err();
@@ -358,6 +388,7 @@ pub(crate) async fn a_full_pool_answers_unavailable_in_time(engine: &Engine) {
         assert_eq!(error.reason(), "SQL_UNAVAILABLE");
         drop((first, second));
     }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     db.begin().await.unwrap().commit().await.unwrap();
 }
 
@@ -378,6 +409,47 @@ pub(crate) async fn a_slow_query_is_logged_without_its_values(engine: &Engine) {
         "{text}"
     );
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+fn create_pair(schema: &mut Schema) {
+    let mut owned = Table::create();
+    owned
+        .table("owned")
+        .col(ColumnDef::new("owner").big_integer().not_null());
+    owned.foreign_key(
+        ForeignKey::create()
+            .name("fk_owned")
+            .from("owned", "owner")
+            .to("accounts", "id"),
+    );
+    schema.run(&owned);
+}
+
+pub(crate) async fn foreign_keys_hold(engine: &Engine) {
+    let pair = Migration {
+        name: "0002_owned",
+        up: create_pair,
+    };
+    let db = engine.open(&[MIGRATIONS[0], pair]).await;
+    let orphan = Query::insert()
+        .into_table("owned")
+        .columns(["owner"])
+        .values_panic([404.into()])
+        .to_owned();
+    let error = db.execute(&orphan).await.unwrap_err();
+    assert_eq!(unique_violation(&error), None);
+    assert_eq!(into_error(error).code(), Code::Internal);
+    if db.backend() == DbBackend::Sqlite {
+        let mode = Statement::from_string(db.backend(), "PRAGMA journal_mode");
+        let mode: String = db
+            .query_one_raw(mode)
+            .await
+            .unwrap()
+            .unwrap()
+            .try_get("", "journal_mode")
+            .unwrap();
+        assert_eq!(mode, "wal", "readers and the writer must not wait for each other");
+    }
 }
 
 pub(crate) async fn equality_is_by_bytes(engine: &Engine) {

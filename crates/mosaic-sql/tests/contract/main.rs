@@ -34,6 +34,7 @@ macro_rules! contracts {
             a_dropped_transaction_leaves_nothing,
             a_failed_body_leaves_nothing,
             parallel_read_modify_write_loses_nothing,
+            what_reads_first_may_write_later,
             a_conflict_runs_the_body_again,
             reads_go_on_while_a_transaction_writes,
             migrations_run_once_however_often_and_by_whom,
@@ -41,6 +42,7 @@ macro_rules! contracts {
             a_newer_schema_is_accepted,
             a_full_pool_answers_unavailable_in_time,
             a_slow_query_is_logged_without_its_values,
+            foreign_keys_hold,
             equality_is_by_bytes,
             a_closed_database_is_unavailable,
         );)*
