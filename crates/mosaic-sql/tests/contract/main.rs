@@ -5,12 +5,13 @@
 mod cases;
 mod engine;
 mod log;
+mod migration_cases;
 
 use engine::Engine;
 
 /// Runs every case on one engine, each in a namespace of its own.
 macro_rules! contract {
-    ($engine:ident: $($case:ident),* $(,)?) => {
+    ($engine:ident: $($cases:ident::$case:ident),* $(,)?) => {
         mod $engine {
             use super::*;
             $(
@@ -18,7 +19,7 @@ macro_rules! contract {
                 async fn $case() {
                     let module = format!("t_{}", stringify!($case));
                     if let Some(engine) = Engine::$engine(&module[..module.len().min(40)]).await {
-                        cases::$case(&engine).await;
+                        $cases::$case(&engine).await;
                     }
                 }
             )*
@@ -29,22 +30,22 @@ macro_rules! contract {
 macro_rules! contracts {
     ($($engine:ident)*) => {
         $(contract!($engine:
-            rows_survive_a_round_trip,
-            of_parallel_inserts_of_one_key_exactly_one_wins,
-            a_dropped_transaction_leaves_nothing,
-            a_failed_body_leaves_nothing,
-            parallel_read_modify_write_loses_nothing,
-            what_reads_first_may_write_later,
-            a_conflict_runs_the_body_again,
-            reads_go_on_while_a_transaction_writes,
-            migrations_run_once_however_often_and_by_whom,
-            a_migration_that_fails_is_named_and_goes_on_later,
-            a_newer_schema_is_accepted,
-            a_full_pool_answers_unavailable_in_time,
-            a_slow_query_is_logged_without_its_values,
-            foreign_keys_hold,
-            equality_is_by_bytes,
-            a_closed_database_is_unavailable,
+            cases::rows_survive_a_round_trip,
+            cases::of_parallel_inserts_of_one_key_exactly_one_wins,
+            cases::a_dropped_transaction_leaves_nothing,
+            cases::a_failed_body_leaves_nothing,
+            cases::parallel_read_modify_write_loses_nothing,
+            cases::what_reads_first_may_write_later,
+            cases::a_conflict_runs_the_body_again,
+            cases::reads_go_on_while_a_transaction_writes,
+            migration_cases::migrations_run_once_however_often_and_by_whom,
+            migration_cases::a_migration_that_fails_is_named_and_goes_on_later,
+            migration_cases::a_newer_schema_is_accepted,
+            cases::a_full_pool_answers_unavailable_in_time,
+            cases::a_slow_query_is_logged_without_its_values,
+            cases::foreign_keys_hold,
+            cases::equality_is_by_bytes,
+            cases::a_closed_database_is_unavailable,
         );)*
     };
 }
