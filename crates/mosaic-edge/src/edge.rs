@@ -1,5 +1,6 @@
 //! The border of one process, put together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -117,7 +118,8 @@ fn cors(config: &EdgeConfig, entries: &[RouteEntry]) -> Result<CorsLayer> {
     };
     let origins: Vec<HeaderValue> = config.cors_origins.iter().map(origin).collect::<Result<_>>()?;
     let exposed = entries.iter().flat_map(|entry| entry.reply_headers.iter().copied());
-    let exposed: Vec<http::HeaderName> = exposed.map(http::HeaderName::from_static).collect();
+    let exposed: BTreeSet<&str> = exposed.collect();
+    let exposed: Vec<http::HeaderName> = exposed.into_iter().map(http::HeaderName::from_static).collect();
     Ok(CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_credentials(true)

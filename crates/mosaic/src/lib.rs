@@ -23,6 +23,7 @@ mod app;
 mod args;
 mod files;
 mod module;
+mod outgoing;
 mod process;
 mod process_config;
 mod reload;
@@ -31,6 +32,7 @@ mod signals;
 pub use app::{App, Install};
 pub use files::write_secret_file;
 pub use module::Module;
+pub use outgoing::partner_client;
 pub use process::{Addresses, Process, StartError};
 pub use process_config::{AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RpcConfig};
 

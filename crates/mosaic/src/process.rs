@@ -24,6 +24,7 @@ use crate::admin::{self, Health, Phase};
 use crate::app::Definition;
 use crate::files::write_secret_file;
 use crate::module::{Shared, lock};
+use crate::outgoing::install_crypto;
 use crate::reload::{self, Origin};
 use crate::{AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RpcConfig};
 
@@ -123,6 +124,7 @@ impl Process {
         modules: &[Definition],
         origin: Option<Origin>,
     ) -> Result<Self, StartError> {
+        install_crypto();
         let base = Base::read(&settings);
         let chosen = choose(
             modules,

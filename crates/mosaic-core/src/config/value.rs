@@ -264,7 +264,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fits = BYTE_UNITS[..3]
             .iter()
-            .find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match fits {
             Some((suffix, factor)) => write!(f, "{}{suffix}", self.0 / factor),
             None => write!(f, "{}", self.0),
@@ -353,6 +353,6 @@ fn show_duration(duration: Duration) -> String {
     let unit = DURATION_UNITS
         .iter()
         .rev()
-        .find(|(_, factor)| ms >= *factor && ms % factor == 0);
+        .find(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor));
     unit.map_or_else(|| "0".to_owned(), |(name, factor)| format!("{}{name}", ms / factor))
 }

@@ -37,11 +37,7 @@ impl HttpWechat {
     /// # Errors
     /// `Internal` if the HTTP client cannot be made.
     pub(crate) fn new(config: &IdentityConfig, secret: Secret<String>) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(Error::internal)?;
+        let client = mosaic::partner_client(TIMEOUT)?;
         let mini = Credentials {
             app_id: config
                 .wechat_mini_app_id
