@@ -149,8 +149,12 @@ fn write_line(field: &FieldDescriptor) -> String {
             bare(field)
         );
     }
-    let is_optional_scalar = is_option(field) && field.kind().as_message().is_none();
-    if is_optional_scalar {
+    // An unset Value is left out too: its null would be read as a Value that is null.
+    let kind = field.kind();
+    let is_left_out = kind
+        .as_message()
+        .is_none_or(|message| message.full_name() == "google.protobuf.Value");
+    if is_option(field) && is_left_out {
         format!("to.optional::<{}>({name:?}, &self.{member})?;", bare(field))
     } else {
         format!("to.field::<{}>({name:?}, &self.{member})?;", format(field))

@@ -41,7 +41,7 @@ pub(crate) fn join(packages: &BTreeMap<String, String>) -> Result<String, Error>
     for (name, module) in &root.inner {
         text.push_str(&format!(
             "#[doc = \" The package `{name}`.\"]
-            #[allow(missing_docs, unreachable_pub, deprecated, clippy::all, rustdoc::all,
+            #[allow(missing_docs, unreachable_pub, deprecated, clippy::all, clippy::pedantic, rustdoc::all,
                 reason = \"generated: what a contract leaves without a comment has none\")]
             pub mod {name} {{\n{}}}\n",
             module.write()
