@@ -87,6 +87,14 @@ impl Cache {
         self.ask(self.engine.set_if_absent(key, value, ttl)).await
     }
 
+    /// See [`CacheEngine::replace`].
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn replace(&self, key: &CacheKey, expected: &Bytes, value: Bytes, ttl: Duration) -> Result<bool> {
+        self.ask(self.engine.replace(key, expected, value, ttl)).await
+    }
+
     /// See [`CacheEngine::remove`].
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl World {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration to ask")]
-fn test_url(name: &str) -> Option<String> {
+pub(crate) fn test_url(name: &str) -> Option<String> {
     let url = std::env::var(name).ok();
     if url.is_none() {
         let required = std::env::var("MOSAIC_TEST_ENGINES").is_ok_and(|value| value == "required");
@@ -101,6 +101,19 @@ async fn bytes_live_until_their_end(world: &World) {
             .await
             .unwrap()
     );
+}
+
+async fn bytes_are_replaced_only_where_expected(world: &World) {
+    let (engine, key) = (&world.engine, world.key("replace"));
+    let (old, new) = (Bytes::from_static(b"\0old"), Bytes::from_static(b"new"));
+    assert!(!engine.replace(&key, &old, new.clone(), MINUTE).await.unwrap());
+    engine.set(&key, old.clone(), MINUTE).await.unwrap();
+    assert!(!engine.replace(&key, &new, old.clone(), MINUTE).await.unwrap());
+    assert!(engine.replace(&key, &old, new.clone(), MINUTE).await.unwrap());
+    assert_eq!(engine.get(&key).await.unwrap(), Some(new.clone()));
+    engine.remove(&key).await.unwrap();
+    assert!(!engine.replace(&key, &new, old, MINUTE).await.unwrap());
+    assert_eq!(engine.get(&key).await.unwrap(), None);
 }
 
 async fn of_many_that_set_if_absent_one_does(world: &World) {
@@ -205,6 +218,7 @@ async fn of_many_right_tries_one_matches(world: &World) {
 
 async fn contract(world: World) {
     bytes_live_until_their_end(&world).await;
+    bytes_are_replaced_only_where_expected(&world).await;
     of_many_that_set_if_absent_one_does(&world).await;
     counters_count_and_start_anew(&world).await;
     a_code_is_tried_thrice_and_used_once(&world).await;

@@ -57,6 +57,9 @@ pub trait CacheEngine: Send + Sync + 'static {
     /// Stores bytes for `ttl` unless there are some; says whether it did.
     async fn set_if_absent(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<bool>;
 
+    /// Stores bytes for `ttl` if what is there is `expected`; says whether it did.
+    async fn replace(&self, key: &CacheKey, expected: &Bytes, value: Bytes, ttl: Duration) -> Result<bool>;
+
     /// Removes bytes and counter of `key`.
     async fn remove(&self, key: &CacheKey) -> Result<()>;
 

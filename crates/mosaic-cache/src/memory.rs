@@ -1,6 +1,6 @@
 //! The engine in the memory of one process.
 //!
-//! Bounded in entries: when a shard is full, what is over goes first, then the least recently used of a small sample
+//! Bounded in entries and bytes: when a shard is full, what is over goes first, then the least recently used of a small sample
 //! (as Redis does it). Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter. Time is
 //! that of the runtime, so that tests hold it still.
 
@@ -20,6 +20,11 @@ use crate::{CacheEngine, CacheKey, Count, Issued, Redeemed};
 const N_SHARDS: usize = 16;
 /// Entries of each kind that are kept.
 const ENTRIES_MAX: usize = 100_000;
+/// Bytes of each kind that are kept, keys and what an entry costs beside included. Bytes above a sixteenth of this are not
+/// kept at all.
+const BYTES_MAX: usize = 64 << 20;
+/// What an entry costs beside its key and its value.
+const ENTRY_BYTES: usize = 64;
 /// Entries that are looked at to find one to forget.
 const SAMPLE: usize = 8;
 
@@ -74,9 +79,19 @@ impl CacheEngine for MemoryEngine {
         Ok(is_absent)
     }
 
+    async fn replace(&self, key: &CacheKey, expected: &Bytes, value: Bytes, ttl: Duration) -> Result<bool> {
+        let now = self.runtime.now();
+        let mut shard = self.rows.shard(key);
+        let is_expected = shard.live(key, now).is_some_and(|entry| entry.value == *expected);
+        if is_expected {
+            shard.put(key, value, now, ttl);
+        }
+        Ok(is_expected)
+    }
+
     async fn remove(&self, key: &CacheKey) -> Result<()> {
-        self.rows.shard(key).entries.remove(key.as_str());
-        self.counters.shard(key).entries.remove(key.as_str());
+        self.rows.shard(key).remove(key.as_str());
+        self.counters.shard(key).remove(key.as_str());
         Ok(())
     }
 
@@ -84,7 +99,7 @@ impl CacheEngine for MemoryEngine {
         let now = self.runtime.now();
         let mut shard = self.counters.shard(key);
         if let Some(entry) = shard.live(key, now) {
-            entry.value += by;
+            entry.value = entry.value.saturating_add(by);
             return Ok(Count {
                 value: entry.value,
                 remaining: entry.expires.since(now),
@@ -187,6 +202,7 @@ impl<V> Table<V> {
 #[derive(Debug)]
 struct Shard<V> {
     entries: HashMap<String, Entry<V>>,
+    size_bytes: usize,
     clock: AtomicU64,
 }
 
@@ -201,12 +217,36 @@ impl<V> Default for Shard<V> {
     fn default() -> Self {
         Self {
             entries: HashMap::new(),
+            size_bytes: 0,
             clock: AtomicU64::new(0),
         }
     }
 }
 
-impl<V> Shard<V> {
+/// What a value costs in memory, roughly.
+trait Weigh {
+    fn size_bytes(&self) -> usize;
+}
+
+impl Weigh for Bytes {
+    fn size_bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Weigh for i64 {
+    fn size_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Weigh for Code {
+    fn size_bytes(&self) -> usize {
+        self.code.len()
+    }
+}
+
+impl<V: Weigh> Shard<V> {
     fn live(&mut self, key: &CacheKey, now: Timestamp) -> Option<&mut Entry<V>> {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
         let entry = self.entries.get_mut(key.as_str()).filter(|entry| entry.expires > now)?;
@@ -215,18 +255,25 @@ impl<V> Shard<V> {
     }
 
     fn put(&mut self, key: &CacheKey, value: V, now: Timestamp, ttl: Duration) {
-        if self.entries.len() >= ENTRIES_MAX / N_SHARDS && !self.entries.contains_key(key.as_str()) {
+        self.remove(key.as_str());
+        let size_bytes = cost(key.as_str(), &value);
+        if size_bytes > BYTES_MAX / N_SHARDS {
+            return;
+        }
+        while self.entries.len() >= ENTRIES_MAX / N_SHARDS || self.size_bytes + size_bytes > BYTES_MAX / N_SHARDS {
             self.make_room(now);
         }
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        self.entries.insert(
-            key.as_str().to_owned(),
-            Entry {
-                value,
-                expires: now.plus(ttl),
-                used,
-            },
-        );
+        let expires = now.plus(ttl);
+        self.size_bytes += size_bytes;
+        self.entries
+            .insert(key.as_str().to_owned(), Entry { value, expires, used });
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.size_bytes -= cost(key, &entry.value);
+        }
     }
 
     fn make_room(&mut self, now: Timestamp) {
@@ -235,9 +282,13 @@ impl<V> Shard<V> {
             .min_by_key(|(_, entry)| (entry.expires > now, entry.used))
             .map(|(key, _)| key.clone());
         if let Some(key) = victim {
-            self.entries.remove(&key);
+            self.remove(&key);
         }
     }
+}
+
+fn cost(key: &str, value: &impl Weigh) -> usize {
+    ENTRY_BYTES + key.len() + value.size_bytes()
 }
 
 #[cfg(test)]
@@ -265,6 +316,47 @@ mod tests {
         assert_eq!(
             engine.counter(&CacheKey::new("attempts")).await.unwrap().unwrap().value,
             1
+        );
+    }
+    #[tokio::test]
+    async fn big_rows_are_bounded_in_bytes() {
+        let engine = MemoryEngine::new(&Runtime::system());
+        let (hour, big) = (Duration::from_secs(3600), Bytes::from(vec![7; 100 << 10]));
+        for i in 0..2_000 {
+            engine
+                .set(&CacheKey::new("row").part(i), big.clone(), hour)
+                .await
+                .unwrap();
+        }
+        for shard in &engine.rows.shards {
+            let shard = shard.lock().unwrap();
+            let kept: usize = shard.entries.values().map(|entry| entry.value.len()).sum();
+            assert!(
+                kept <= shard.size_bytes && shard.size_bytes <= BYTES_MAX / N_SHARDS,
+                "{kept}"
+            );
+            assert!(kept > BYTES_MAX / N_SHARDS / 2, "{kept}");
+        }
+        let key = CacheKey::new("huge");
+        engine.set(&key, Bytes::from_static(b"small"), hour).await.unwrap();
+        engine
+            .set(&key, Bytes::from(vec![7; BYTES_MAX / N_SHARDS]), hour)
+            .await
+            .unwrap();
+        assert_eq!(
+            engine.get(&key).await.unwrap(),
+            None,
+            "neither the huge one nor what it replaces"
+        );
+        for i in 0..2_000 {
+            engine.remove(&CacheKey::new("row").part(i)).await.unwrap();
+        }
+        assert!(
+            engine
+                .rows
+                .shards
+                .iter()
+                .all(|shard| shard.lock().unwrap().size_bytes == 0)
         );
     }
 }

@@ -3,7 +3,11 @@
 //! However many ask for a row that is not cached, one of them loads it and the others wait for what it finds (single
 //! flight); if it fails, panics or gives up, the next one loads. Absence is remembered as well, for a shorter time, so
 //! that asking for what does not exist is cheap. Ends are spread by 5% either way, or rows stored together would all end
-//! together. A load that was under way when its row was invalidated stores nothing: it may have read the old row.
+//! together.
+//!
+//! A load that was under way when its row was invalidated stores nothing, in whichever process it runs: it may have read
+//! the old row. Before it loads it puts a claim where the row will be, and it stores only in the claim's place; to
+//! invalidate removes row and claim alike. A load that takes longer than the claim lives is not stored either.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,7 +21,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use self::doubtful::Doubtful;
 use crate::{Cache, CacheKey};
+
+mod doubtful;
 
 /// Absence is remembered for this part of a row's time.
 const ABSENCE_SHARE: u32 = 60;
@@ -25,11 +32,17 @@ const ABSENCE_SHARE: u32 = 60;
 /// What is stored where there is no row; no JSON text is empty.
 const ABSENT: Bytes = Bytes::new();
 
+/// First byte of a claim; no JSON text begins with it.
+const CLAIM: u8 = 0;
+/// How long a claim lives: the time for a load, and after a crash the time until somebody else's row is stored.
+const CLAIM_TTL: Duration = Duration::from_secs(5);
+
 /// See the module documentation. Cheap to clone: clones share their flights.
 pub struct ReadThrough<T> {
     cache: Cache,
     ttl: Duration,
     flights: Arc<Mutex<HashMap<String, Flight>>>,
+    doubtful: Arc<Doubtful>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -37,7 +50,6 @@ pub struct ReadThrough<T> {
 struct Flight {
     id: u64,
     landed: watch::Receiver<Option<Landed>>,
-    is_stale: bool,
 }
 
 /// What a load found: the bytes that are cached.
@@ -50,6 +62,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
             cache: cache.clone(),
             ttl,
             flights: Arc::default(),
+            doubtful: Arc::default(),
             of: PhantomData,
         }
     }
@@ -63,27 +76,51 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         key: &CacheKey,
         load: impl Future<Output = Result<Option<T>>> + Send,
     ) -> Result<Option<T>> {
-        match self.cache.get(key).await {
-            Ok(Some(bytes)) => {
-                if let Some(row) = decode(&bytes) {
-                    count(key, "hit");
-                    return Ok(row);
-                }
-                count(key, "unreadable");
-            }
-            Ok(None) => count(key, "miss"),
-            Err(_) => count(key, "bypass"),
+        let engine = self.read(key).await;
+        if let Engine::Row(row) = engine {
+            return Ok(row);
         }
-        self.load_once(key, load).await
+        self.load_once(key, load, &engine).await
     }
 
-    /// Forgets the row of `key`; to be called after the change is committed. A cache that fails is only logged: the row
-    /// then lives until its end.
-    pub async fn invalidate(&self, key: &CacheKey) {
-        if let Some(flight) = self.flights().get_mut(key.as_str()) {
-            flight.is_stale = true;
+    async fn read(&self, key: &CacheKey) -> Engine<T> {
+        if !self.doubtful.is_settled(&self.cache, key).await {
+            count(key, "bypass");
+            return Engine::Away;
         }
-        if let Err(error) = self.cache.remove(key).await {
+        match self.cache.get(key).await {
+            Ok(Some(bytes)) if !is_claim(&bytes) => match decode(&bytes) {
+                Some(row) => {
+                    count(key, "hit");
+                    return Engine::Row(row);
+                }
+                // Another release wrote it; the claim needs the place.
+                None => {
+                    count(key, "unreadable");
+                    if self.cache.remove(key).await.is_err() {
+                        return Engine::Away;
+                    }
+                }
+            },
+            Ok(_) => count(key, "miss"),
+            Err(_) => {
+                count(key, "bypass");
+                return Engine::Away;
+            }
+        }
+        Engine::Empty
+    }
+
+    /// Forgets the row of `key`; to be called after the change is committed.
+    ///
+    /// A cache that fails is only logged: this process then leaves the row out of the cache until the engine could be
+    /// told (also where this future is dropped), other processes may see the old row until its end.
+    pub async fn invalidate(&self, key: &CacheKey) {
+        // Its load may have read the old row: nobody joins it any more.
+        self.flights().remove(key.as_str());
+        let ttl_max = self.ttl * 2;
+        self.doubtful.add(key, self.cache.runtime().now(), ttl_max);
+        if let Err(error) = self.doubtful.settle(&self.cache, key).await {
             tracing::warn!(
                 name = key.name(),
                 cause = error.cause_chain(),
@@ -96,6 +133,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         &self,
         key: &CacheKey,
         load: impl Future<Output = Result<Option<T>>> + Send,
+        engine: &Engine<T>,
     ) -> Result<Option<T>> {
         let mut load = Some(load);
         loop {
@@ -104,7 +142,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
                     let Some(load) = load.take() else {
                         return Err(Error::internal("a load is used once"));
                     };
-                    return self.fly(key, takeoff, load).await;
+                    return self.fly(key, takeoff, load, engine).await;
                 }
                 Boarded::Passenger(landed) => landed,
             };
@@ -125,20 +163,12 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
     /// Joins the flight of `key`, or starts one.
     fn board(&self, key: &CacheKey) -> Boarded<T> {
         let mut flights = self.flights();
-        // One that became stale is not joined: who asks after the change must see the change.
-        if let Some(flight) = flights.get(key.as_str()).filter(|flight| !flight.is_stale) {
+        if let Some(flight) = flights.get(key.as_str()) {
             return Boarded::Passenger(flight.landed.clone());
         }
         let (sender, landed) = watch::channel(None);
         let id = self.cache.runtime().random_u64();
-        flights.insert(
-            key.as_str().to_owned(),
-            Flight {
-                id,
-                landed,
-                is_stale: false,
-            },
-        );
+        flights.insert(key.as_str().to_owned(), Flight { id, landed });
         Boarded::Pilot(Takeoff {
             rows: self.clone(),
             key: key.as_str().to_owned(),
@@ -152,33 +182,60 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         key: &CacheKey,
         takeoff: Takeoff<T>,
         load: impl Future<Output = Result<Option<T>>> + Send,
+        engine: &Engine<T>,
     ) -> Result<Option<T>> {
+        let claim = match engine {
+            Engine::Away => None,
+            Engine::Empty | Engine::Row(_) => match self.claim(key, takeoff.id).await {
+                Claimed::Ours(claim) => Some(claim),
+                Claimed::Theirs => None,
+                Claimed::Late(row, bytes) => {
+                    takeoff.land(Ok(bytes));
+                    return Ok(row);
+                }
+            },
+        };
         let row = match load.await {
             Ok(row) => row,
             Err(error) => {
+                if claim.is_some() {
+                    // The next load need not wait for the claim's end. At worst this removes a fresh row.
+                    let _ = self.cache.remove(key).await;
+                }
                 let error = Arc::new(error);
                 takeoff.land(Err(error.clone()));
                 return Err(share(&error));
             }
         };
-        let bytes = match &row {
-            Some(row) => Bytes::from(serde_json::to_vec(row).map_err(Error::internal)?),
-            None => ABSENT,
+        let (bytes, ttl) = match &row {
+            Some(row) => (Bytes::from(serde_json::to_vec(row).map_err(Error::internal)?), self.ttl),
+            None => (ABSENT, (self.ttl / ABSENCE_SHARE).max(Duration::from_secs(1))),
         };
-        if takeoff.is_current() {
-            let ttl = if row.is_some() {
-                self.ttl
-            } else {
-                (self.ttl / ABSENCE_SHARE).max(Duration::from_secs(1))
-            };
-            let stored = self.cache.set(key, bytes.clone(), self.spread(ttl)).await;
-            // Invalidated between the look and the storing: what was stored may be old.
-            if stored.is_ok() && !takeoff.is_current() {
-                let _ = self.cache.remove(key).await;
-            }
+        // An engine that could not be told of a change still holds the claim: hence the look at the flight.
+        if let Some(claim) = claim.filter(|_| takeoff.is_current()) {
+            let _ = self.cache.replace(key, &claim, bytes.clone(), self.spread(ttl)).await;
         }
         takeoff.land(Ok(bytes));
         Ok(row)
+    }
+
+    /// Claims the place of a row that is about to be loaded.
+    async fn claim(&self, key: &CacheKey, id: u64) -> Claimed<T> {
+        let mut claim = vec![CLAIM];
+        claim.extend_from_slice(&id.to_le_bytes());
+        let claim = Bytes::from(claim);
+        match self.cache.set_if_absent(key, claim.clone(), CLAIM_TTL).await {
+            Ok(true) => Claimed::Ours(claim),
+            // Something came in since we looked: a row, most likely, that need not be loaded again.
+            Ok(false) => match self.cache.get(key).await {
+                Ok(Some(bytes)) if !is_claim(&bytes) => match decode(&bytes) {
+                    Some(row) => Claimed::Late(row, bytes),
+                    None => Claimed::Theirs,
+                },
+                _ => Claimed::Theirs,
+            },
+            Err(_) => Claimed::Theirs,
+        }
     }
 
     fn spread(&self, ttl: Duration) -> Duration {
@@ -191,6 +248,24 @@ impl<T> ReadThrough<T> {
     fn flights(&self) -> MutexGuard<'_, HashMap<String, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the engine answered.
+enum Engine<T> {
+    /// A row, or the absence of one.
+    Row(Option<T>),
+    /// Nothing, or somebody's claim.
+    Empty,
+    /// It failed, or may hold an old row.
+    Away,
+}
+
+/// Whose the place of a row is.
+enum Claimed<T> {
+    Ours(Bytes),
+    Theirs,
+    /// It is taken by the row itself.
+    Late(Option<T>, Bytes),
 }
 
 enum Boarded<T> {
@@ -212,7 +287,7 @@ impl<T> Takeoff<T> {
         self.rows
             .flights()
             .get(&self.key)
-            .is_some_and(|flight| flight.id == self.id && !flight.is_stale)
+            .is_some_and(|flight| flight.id == self.id)
     }
 
     fn land(self, outcome: Landed) {
@@ -227,6 +302,10 @@ impl<T> Drop for Takeoff<T> {
             flights.remove(&self.key);
         }
     }
+}
+
+fn is_claim(bytes: &Bytes) -> bool {
+    bytes.first() == Some(&CLAIM)
 }
 
 /// Reads cached bytes: a row, or the absence of one; `None` if they are neither (an older release wrote them).
@@ -262,6 +341,7 @@ impl<T> Clone for ReadThrough<T> {
             cache: self.cache.clone(),
             ttl: self.ttl,
             flights: self.flights.clone(),
+            doubtful: self.doubtful.clone(),
             of: PhantomData,
         }
     }
@@ -275,5 +355,7 @@ impl<T> std::fmt::Debug for ReadThrough<T> {
     }
 }
 
+#[cfg(test)]
+mod moody;
 #[cfg(test)]
 mod tests;

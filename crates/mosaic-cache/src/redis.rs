@@ -24,6 +24,12 @@ local left = redis.call('PTTL', KEYS[1])
 if left < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]); left = tonumber(ARGV[2]) end
 return {value, left}";
 
+/// Stores bytes where the expected ones are: 1 if it did.
+const REPLACE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1";
+
 /// Stores a code unless the last is too young: 0, or the milliseconds to wait, or -1 for one without an end.
 const ISSUE: &str = r"
 local left = redis.call('PTTL', KEYS[1])
@@ -55,6 +61,7 @@ return 0";
 pub struct RedisEngine {
     connection: ConnectionManager,
     increment: Script,
+    replace: Script,
     issue: Script,
     redeem: Script,
 }
@@ -76,12 +83,12 @@ impl RedisEngine {
             .set_number_of_retries(0)
             .set_max_delay(Duration::from_secs(1));
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(bad)?;
-        let (increment, issue, redeem) = (Script::new(INCREMENT), Script::new(ISSUE), Script::new(REDEEM));
         Ok(Self {
             connection,
-            increment,
-            issue,
-            redeem,
+            increment: Script::new(INCREMENT),
+            replace: Script::new(REPLACE),
+            issue: Script::new(ISSUE),
+            redeem: Script::new(REDEEM),
         })
     }
 
@@ -147,6 +154,13 @@ impl CacheEngine for RedisEngine {
             .arg(millis(ttl));
         let stored: Option<String> = timed(command.query_async(&mut connection)).await?;
         Ok(stored.is_some())
+    }
+
+    async fn replace(&self, key: &CacheKey, expected: &Bytes, value: Bytes, ttl: Duration) -> Result<bool> {
+        let mut call = self.replace.key(row(key));
+        call.arg(expected.as_ref()).arg(value.as_ref()).arg(millis(ttl));
+        let replaced: i64 = self.run(&call).await?;
+        Ok(replaced == 1)
     }
 
     async fn remove(&self, key: &CacheKey) -> Result<()> {

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mosaic_core::{ManualClock, Runtime, SeededRandom, TaskGroup, Timestamp};
 use tokio::sync::Notify;
 
+use super::moody::{FAILING, Moody, SILENT, WELL};
 use super::*;
 use crate::{CacheEngine, MemoryEngine, RedisEngine};
 
@@ -154,10 +155,11 @@ async fn a_load_from_before_a_change_is_not_stored() {
         slow.begun(1).await;
         rows.invalidate(&key).await;
         // Who asks after the change does not join the old flight.
-        let fresh = rows
-            .get_or_load(&key, async { Ok(Some("new".to_owned())) })
+        let fresh = rows.get_or_load(&key, async { Ok(Some("new".to_owned())) });
+        let fresh = tokio::time::timeout(Duration::from_secs(5), fresh)
             .await
-            .unwrap();
+            .expect("it waits for nobody");
+        let fresh = fresh.unwrap();
         assert_eq!(fresh.as_deref(), Some("new"));
         slow.gate.notify_one();
     };
@@ -168,6 +170,148 @@ async fn a_load_from_before_a_change_is_not_stored() {
         .await
         .unwrap();
     assert_eq!(after.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn a_load_from_before_a_change_in_another_process_is_not_stored() {
+    let runtime = Runtime::system();
+    let engine: Arc<dyn CacheEngine> = Arc::new(MemoryEngine::new(&runtime));
+    let process = || ReadThrough::<String>::new(&Cache::new(engine.clone(), &runtime), TTL);
+    let (here, there, key, slow) = (process(), process(), key(), Slow::default());
+    let old = here.get_or_load(&key, slow.clone().load("old"));
+    let change = async {
+        slow.begun(1).await;
+        there.invalidate(&key).await;
+        slow.gate.notify_one();
+    };
+    let (old, ()) = tokio::join!(old, change);
+    assert_eq!(old.unwrap().as_deref(), Some("old"), "asked before the change");
+    for process in [&there, &here] {
+        let after = process.get_or_load(&key, async { Ok(Some("new".to_owned())) }).await;
+        assert_eq!(after.unwrap().as_deref(), Some("new"));
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_failed_leaves_no_claim_behind() {
+    let (_, rows) = memory();
+    let key = key();
+    let down = rows
+        .get_or_load(&key, async { Err(Error::unavailable("DOWN", "down")) })
+        .await;
+    assert_eq!(down.unwrap_err().reason(), "DOWN");
+    let up = rows.get_or_load(&key, async { Ok(Some("up".to_owned())) }).await;
+    assert_eq!(up.unwrap().as_deref(), Some("up"));
+    let cached = rows
+        .get_or_load(&key, async { Err(Error::internal("must not be asked")) })
+        .await;
+    assert_eq!(cached.unwrap().as_deref(), Some("up"));
+}
+
+#[tokio::test]
+async fn a_row_that_another_process_stores_meanwhile_is_taken() {
+    let (_, rows) = memory();
+    let key = key();
+    rows.cache
+        .set(&key, Bytes::from_static(b"\"theirs\""), TTL)
+        .await
+        .unwrap();
+    // As if the engine had been looked at before that.
+    let load = async { Err(Error::internal("must not be asked")) };
+    let row = rows.load_once(&key, load, &Engine::Empty).await.unwrap();
+    assert_eq!(row.as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn a_row_of_another_release_is_loaded_anew_and_replaced() {
+    let (_, rows) = memory();
+    let key = key();
+    rows.cache
+        .set(&key, Bytes::from_static(b"{\"v\":2}"), TTL)
+        .await
+        .unwrap();
+    let row = rows.get_or_load(&key, async { Ok(Some("a".to_owned())) }).await;
+    assert_eq!(row.unwrap().as_deref(), Some("a"));
+    let row = rows
+        .get_or_load(&key, async { Err(Error::internal("must not be asked")) })
+        .await;
+    assert_eq!(row.unwrap().as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn a_change_that_the_engine_was_not_told_of_is_read_all_the_same() {
+    for mood in [FAILING, SILENT] {
+        let runtime = Runtime::system();
+        let engine = MemoryEngine::new(&runtime);
+        let moody = Arc::new(Moody {
+            engine,
+            mood: AtomicUsize::new(WELL),
+        });
+        let rows = ReadThrough::<String>::new(&Cache::new(moody.clone(), &runtime), TTL);
+        let (key, other) = (key(), CacheKey::new("row").part(2));
+        for key in [&key, &other] {
+            rows.get_or_load(key, async { Ok(Some("old".to_owned())) })
+                .await
+                .unwrap();
+        }
+        moody.mood.store(mood, Ordering::SeqCst);
+        // The caller gives up where the engine is silent.
+        tokio::select! {
+            biased;
+            () = rows.invalidate(&key) => assert_eq!(mood, FAILING),
+            () = std::future::ready(()) => assert_eq!(mood, SILENT),
+        }
+        if mood == FAILING {
+            let meanwhile = rows.get_or_load(&key, async { Ok(Some("new".to_owned())) }).await;
+            assert_eq!(meanwhile.unwrap().as_deref(), Some("new"));
+        }
+        moody.mood.store(WELL, Ordering::SeqCst);
+        let after = rows.get_or_load(&key, async { Ok(Some("new".to_owned())) }).await;
+        assert_eq!(after.unwrap().as_deref(), Some("new"));
+        for (key, want) in [(&key, "new"), (&other, "old")] {
+            let cached = rows
+                .get_or_load(key, async { Err(Error::internal("must not be asked")) })
+                .await;
+            assert_eq!(cached.unwrap().as_deref(), Some(want), "and is cached");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_later_is_used() {
+    let Some(url) = crate::contract_tests::test_url("MOSAIC_TEST_REDIS") else {
+        return;
+    };
+    let real = url.trim_start_matches("redis://").trim_end_matches('/').to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let runtime = Runtime::system();
+    let cache = Cache::open(&format!("redis://{address}"), &runtime).unwrap();
+    let key = CacheKey::new("later").part(runtime.random_hex::<8>());
+    assert_eq!(cache.get(&key).await.unwrap_err().reason(), "CACHE_UNAVAILABLE");
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let group = TaskGroup::new(|_| {});
+    let links = group.clone();
+    group.spawn("forward", async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::TcpStream::connect(&real).await.unwrap();
+            links.spawn("link", async move {
+                drop(tokio::io::copy_bidirectional(&mut near, &mut far).await)
+            });
+        }
+    });
+    let deadline = runtime.instant() + Duration::from_secs(10);
+    while cache
+        .set(&key, Bytes::from_static(b"here"), Duration::from_secs(60))
+        .await
+        .is_err()
+    {
+        assert!(runtime.instant() < deadline, "it is not used in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(cache.get(&key).await.unwrap().unwrap(), b"here".as_slice());
+    group.shutdown(Duration::ZERO).await;
 }
 
 /// Answers through a dead engine cost little and are the same.
