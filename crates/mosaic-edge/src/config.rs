@@ -10,7 +10,7 @@ mosaic_core::config! {
     pub struct EdgeConfig in "edge" {
         /// Connections that are open at once; more wait in the accept queue of the kernel.
         pub max_connections: usize = "10000",
-        /// Connections that are open at once from one address.
+        /// Connections that are open at once from one address; the loopback address has no such cap.
         pub max_connections_per_ip: usize = "1000",
         /// Time in which a new connection must send its first byte.
         pub first_byte_timeout: Duration = "5s",
@@ -26,7 +26,7 @@ mosaic_core::config! {
         pub max_body: ByteSize = "64KiB",
         /// Requests that are worked on at once; more are answered 503 at once.
         pub max_in_flight: Live<usize> = "2000",
-        /// Requests a second that one address may make on average; 0 is no limit.
+        /// Requests a second that one address may make on average; 0, and the loopback address, have no limit.
         pub rate_per_ip: Live<u32> = "500",
         /// Web origins that may call with credentials.
         pub cors_origins: Vec<String> = "http://localhost:3000",

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, Version, header};
+use http_body_util::BodyExt as _;
 use mosaic_core::{Error, Result, catch_panic};
 use tracing::Instrument as _;
 
@@ -64,9 +66,12 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
 
 async fn pass(edge: &Arc<Edge>, request: Request, next: Next, ip: Option<IpAddr>) -> Result<Response> {
     check_framing(&request)?;
-    check_size(edge, &request)?;
+    if announces_too_much(edge, &request) {
+        discard(request.into_body()).await;
+        return Err(too_large());
+    }
     let _in_flight = InFlight::enter(edge)?;
-    if let Some(ip) = ip {
+    if let Some(ip) = ip.filter(|ip| !ip.is_loopback()) {
         edge.addresses
             .admit(ip, edge.config.rate_per_ip.copied(), edge.runtime.instant())?;
     }
@@ -100,16 +105,29 @@ fn check_framing(request: &Request) -> Result<()> {
     Ok(())
 }
 
-fn check_size(edge: &Edge, request: &Request) -> Result<()> {
+fn announces_too_much(edge: &Edge, request: &Request) -> bool {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > edge.config.max_body.bytes()) {
-        Err(too_large())
-    } else {
-        Ok(())
-    }
+    announced.is_some_and(|length: u64| length > edge.config.max_body.bytes())
+}
+
+/// Reads on for a moment what nobody wants: a client that is cut off while it writes does not read the answer.
+pub(crate) async fn discard(mut body: Body) {
+    const BYTES_MAX: usize = 8 << 20;
+    const TIME_MAX: Duration = Duration::from_secs(2);
+    let read_on = async {
+        let mut n_bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            n_bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if n_bytes > BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // However it ends, the answer is the same.
+    let _ = tokio::time::timeout(TIME_MAX, read_on).await;
 }
 
 pub(crate) fn too_large() -> Error {

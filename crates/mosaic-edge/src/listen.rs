@@ -56,7 +56,7 @@ pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, m
                 continue;
             }
         };
-        let Some(address) = by_ip.clone().enter(peer.ip(), config.max_connections_per_ip) else {
+        let Some(address) = by_ip.clone().enter(peer.ip(), max_connections_of(peer.ip(), &config)) else {
             metrics::counter!("mosaic_http_connections_refused_total", "cause" => "per_ip").increment(1);
             continue;
         };
@@ -76,6 +76,15 @@ pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, m
     }
 }
 
+/// The machine itself (a proxy, a developer) may open as many connections as there are.
+fn max_connections_of(ip: IpAddr, config: &EdgeConfig) -> usize {
+    if ip.to_canonical().is_loopback() {
+        config.max_connections
+    } else {
+        config.max_connections_per_ip
+    }
+}
+
 struct Connection {
     peer: SocketAddr,
     patience: Patience,
@@ -90,7 +99,12 @@ impl Connection {
         let open = metrics::gauge!("mosaic_http_connections");
         open.increment(1.0);
         let watch = Watch::new();
-        if let Some(is_http2) = self.version(&stream).await {
+        let mut stop = self.stop.clone();
+        let version = tokio::select! {
+            version = self.version(&stream) => version,
+            () = stop.stopped() => None,
+        };
+        if let Some(is_http2) = version {
             self.converse(stream, router, &watch, is_http2).await;
         }
         open.decrement(1.0);

@@ -81,7 +81,11 @@ impl Output {
                 same_site,
             } = options;
             let http_only = if *http_only { "; HttpOnly" } else { "" };
-            let max_age = if *max_age_s == 0 { String::new() } else { format!("; Max-Age={max_age_s}") };
+            let max_age = if *max_age_s == 0 {
+                String::new()
+            } else {
+                format!("; Max-Age={max_age_s}")
+            };
             let cookie = format!("{name}={text}; Path={path}{max_age}; SameSite={same_site}{http_only}");
             let value = HeaderValue::from_str(&cookie).map_err(Error::internal)?;
             self.headers.push((SET_COOKIE, value));

@@ -5,19 +5,20 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, on};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderValue, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor};
 use mosaic_guard::check_access;
 
-use crate::layers::{failed, too_large};
+use crate::layers::{discard, failed, too_large};
 use crate::{Edge, Facts, Input, Output, access_log, render_ok};
 
 /// One generated route.
@@ -221,19 +222,31 @@ pub(crate) fn caller(edge: &Edge, parts: &Parts) -> Result<Caller> {
     authenticator.authenticate(token).map(Caller::Account)
 }
 
-async fn read_body(edge: &Edge, body: axum::body::Body) -> Result<Bytes> {
-    let limited = Limited::new(body, edge.config.max_body.as_len());
-    match tokio::time::timeout(edge.config.body_timeout, limited.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => {
-            Err(Error::invalid_argument("BODY_INCOMPLETE", "the body could not be read").with_http_status(400))
+async fn read_body(edge: &Edge, mut body: Body) -> Result<Bytes> {
+    let max = edge.config.max_body.as_len();
+    let whole = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let incomplete = |_| Error::invalid_argument("BODY_INCOMPLETE", "the body could not be read");
+            let frame = frame.map_err(|error| incomplete(error).with_http_status(400))?;
+            let data = frame.into_data().unwrap_or_default();
+            if bytes.len() + data.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&data);
         }
-        Err(_) => {
+        Ok(bytes.freeze())
+    };
+    let outcome = tokio::time::timeout(edge.config.body_timeout, whole)
+        .await
+        .unwrap_or_else(|_| {
             let error = Error::deadline_exceeded("BODY_TOO_SLOW", "the body did not arrive in time");
             Err(error.with_http_status(408))
-        }
+        });
+    if outcome.as_ref().is_err_and(|error| error.reason() == "BODY_TOO_LARGE") {
+        discard(body).await;
     }
+    outcome
 }
 
 fn event(item: Result<Output>) -> Event {

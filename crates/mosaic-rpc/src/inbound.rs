@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mosaic_core::{
-    Access, Authenticator, Caller, Code, Context, Error, MethodDescriptor, Origin, Result, Runtime, Trace,
+    Access, Authenticator, Caller, Code, Context, Error, MethodDescriptor, Origin, Result, Runtime, StopSignal, Trace,
 };
 use tonic::metadata::MetadataMap;
 
@@ -18,6 +18,7 @@ pub struct Inbound {
     runtime: Runtime,
     authenticator: Option<Arc<dyn Authenticator>>,
     peers: Option<PeerKey>,
+    draining: Option<StopSignal>,
 }
 
 impl Inbound {
@@ -27,6 +28,22 @@ impl Inbound {
             runtime,
             authenticator,
             peers,
+            draining: None,
+        }
+    }
+
+    /// Ends streamed answers when `draining` is told to stop: their readers are to go elsewhere.
+    #[must_use]
+    pub fn draining(mut self, draining: StopSignal) -> Self {
+        self.draining = Some(draining);
+        self
+    }
+
+    /// Completes when streamed answers are to end.
+    pub(crate) async fn drained(self) {
+        match self.draining {
+            Some(mut draining) => draining.stopped().await,
+            None => std::future::pending().await,
         }
     }
 

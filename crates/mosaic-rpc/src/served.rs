@@ -4,6 +4,7 @@
 //! from metadata. What follows is the same: timeout of the contract, access rule, rate, checks, deadline, panic.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -219,20 +220,39 @@ where
     type Future = BoxFuture<'static, Result<tonic::Response<Self::ResponseStream>, tonic::Status>>;
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        let drained = self.served.inbound.clone().drained();
         let answer = self.served.clone().answer(self.method, request, self.call.clone());
         let method = self.method;
-        Box::pin(async move {
-            let stream_of = |items: Streaming<R>| -> Self::ResponseStream {
-                Box::pin(items.map(move |item| {
-                    item.map_err(|error| {
-                        log_once(method, &error);
-                        status_from_error(&error)
-                    })
-                }))
-            };
-            Ok(answer.await?.map(stream_of))
-        })
+        Box::pin(async move { Ok(answer.await?.map(|items| until_drained(method, items, drained))) })
     }
+}
+
+/// Returns the items as they go on the wire; the last one tells the reader to go elsewhere when the process drains.
+fn until_drained<R: Send + 'static>(
+    method: &'static MethodDescriptor,
+    items: Streaming<R>,
+    drained: impl Future<Output = ()> + Send + 'static,
+) -> Pin<Box<dyn futures::Stream<Item = Result<R, tonic::Status>> + Send>> {
+    let drained: BoxFuture<'static, ()> = Box::pin(drained);
+    Box::pin(futures::stream::unfold(
+        Some((items, drained)),
+        move |state| async move {
+            let (mut items, mut drained) = state?;
+            tokio::select! {
+                item = items.next() => match item? {
+                    Ok(item) => Some((Ok(item), Some((items, drained)))),
+                    Err(error) => {
+                        log_once(method, &error);
+                        Some((Err(status_from_error(&error)), Some((items, drained))))
+                    }
+                },
+                () = &mut drained => {
+                    let going = Error::unavailable("GOING_AWAY", "this instance is stopping");
+                    Some((Err(status_from_error(&going)), None))
+                }
+            }
+        },
+    ))
 }
 
 impl<P: ?Sized> Clone for Served<P> {

@@ -8,7 +8,7 @@ use mosaic_core::config::Layers;
 /// Arguments of every program made with [`App`](crate::App).
 #[derive(Debug, Parser)]
 #[command(
-    disable_help_subcommand = true,
+    args_override_self = true,
     after_help = "Every key may also be set as an environment variable: \
     MOSAIC_HTTP=127.0.0.1:8081, MOSAIC_AUTH__ACCESS_TTL=10m.\nThe command line beats the environment, the environment \
     beats the file."

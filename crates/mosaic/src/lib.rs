@@ -40,8 +40,8 @@ pub use async_trait::async_trait;
 pub use mosaic_core::{
     Access, AccountId, Authenticator, Caller, Check, Clock, Code, Context, DEFAULT_TIMEOUT, Envelope, Error,
     HttpBinding, Identity, ManualClock, MethodDescriptor, Origin, Rate, Result, Runtime, Secret, SeededRandom,
-    ServiceDescriptor, Shape, StopSignal, SystemClock, TaskGroup, Timestamp, Trace, Violation, Violations, config,
-    id_type, json, rules,
+    ServiceDescriptor, Shape, StopSignal, SystemClock, SystemRandom, TaskGroup, Timestamp, Trace, Violation,
+    Violations, config, id_type, json, rules,
 };
 pub use {mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_rpc as rpc, mosaic_sql as sql};
 pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

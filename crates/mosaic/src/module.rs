@@ -8,7 +8,7 @@ use axum::Router;
 use mosaic_auth::TokenVerifier;
 use mosaic_cache::Cache;
 use mosaic_core::config::{Config, EngineUrl, Settings};
-use mosaic_core::{Error, Result, Runtime, Secret, StopSignal, TaskGroup};
+use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, Routes};
 use mosaic_rpc::{Connect, Directory, GrpcServer, PeerKey, Serve};
 use mosaic_sql::{Database, Migration, Options};
@@ -30,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) grpc: Mutex<Option<GrpcServer>>,
     pub(crate) edge: Mutex<Option<EdgeBuilder>>,
     pub(crate) databases: Mutex<Vec<(String, Database)>>,
+    pub(crate) services: Mutex<Vec<&'static ServiceDescriptor>>,
 }
 
 /// The wiring of one module: its `install` function reads as its diagram.
@@ -140,6 +141,7 @@ impl Module {
     /// Serves a service to this process and to others.
     pub fn serve(&mut self, server: impl Serve) {
         if let Some(grpc) = &mut *lock(&self.shared.grpc) {
+            lock(&self.shared.services).push(server.served().service());
             grpc.add(server, &self.shared.directory);
         }
     }

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use mosaic_auth::TokenVerifier;
 use mosaic_cache::Cache;
 use mosaic_core::config::{Config, Problem, Settings};
-use mosaic_core::{Authenticator, Error, Result, Runtime, TaskGroup};
+use mosaic_core::{Authenticator, Error, Result, Runtime, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, EdgeConfig};
 use mosaic_rpc::{ChannelOptions, Directory, GrpcServer, Inbound, LocalCalls, PeerKey, ServerOptions, bind};
 use mosaic_telemetry::{Metrics, TelemetryConfig};
@@ -125,17 +125,15 @@ impl Process {
         origin: Option<Origin>,
     ) -> Result<Self, StartError> {
         install_crypto();
-        let base = Base::read(&settings);
-        let chosen = choose(
-            modules,
-            base.as_ref().map(|base| base.platform.run.as_slice()),
-            &settings,
-        );
-        let Some(base) = base else {
+        // The list of modules first: theirs are mistakes to be told, whatever else is wrong.
+        let run = settings.read::<PlatformConfig>().map(|platform| platform.run);
+        let chosen = choose(modules, run.as_deref().unwrap_or_default(), &settings);
+        let Some(base) = Base::read(&settings) else {
             return Err(StartError::Config(settings.problems()));
         };
         let metrics = mosaic_telemetry::init(&base.telemetry, None);
-        let shared = Arc::new(shared(runtime, &settings, &base).await?);
+        let listeners = task_group();
+        let shared = Arc::new(shared(runtime, &settings, &base, listeners.stop_signal()).await?);
         let databases = shared.clone();
         let health = Health::new(metrics.clone(), shared.verifier.clone(), move || {
             lock(&databases.databases).clone()
@@ -154,7 +152,6 @@ impl Process {
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
         }
-        let listeners = task_group();
         let (http, grpc) = listen(&shared, &base, &listeners).await?;
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);
@@ -183,6 +180,11 @@ impl Process {
     /// Returns the services known to this process; for clients in tests.
     pub fn directory(&self) -> &Directory {
         &self.shared.directory
+    }
+
+    /// Returns the services that this process serves.
+    pub fn services(&self) -> Vec<&'static ServiceDescriptor> {
+        lock(&self.shared.services).clone()
     }
 
     /// Is this process in development mode?
@@ -227,8 +229,7 @@ fn task_group() -> TaskGroup {
 }
 
 /// Returns the modules to run; those that are not to run keep their sections of the configuration to themselves.
-fn choose<'a>(modules: &'a [Definition], run: Option<&[String]>, settings: &Settings) -> Vec<&'a Definition> {
-    let run = run.unwrap_or_default();
+fn choose<'a>(modules: &'a [Definition], run: &[String], settings: &Settings) -> Vec<&'a Definition> {
     for name in run
         .iter()
         .filter(|name| !modules.iter().any(|module| module.name == name.as_str()))
@@ -246,7 +247,12 @@ fn choose<'a>(modules: &'a [Definition], run: Option<&[String]>, settings: &Sett
     chosen
 }
 
-async fn shared(runtime: &Runtime, settings: &Settings, base: &Base) -> Result<Shared, StartError> {
+async fn shared(
+    runtime: &Runtime,
+    settings: &Settings,
+    base: &Base,
+    draining: StopSignal,
+) -> Result<Shared, StartError> {
     let mode = base.platform.mode;
     tokio::fs::create_dir_all(&base.platform.data).await.map_err(|cause| {
         let what = format!(
@@ -272,7 +278,7 @@ async fn shared(runtime: &Runtime, settings: &Settings, base: &Base) -> Result<S
     })?;
     let verifier = Arc::new(TokenVerifier::new(runtime, base.auth.policy()));
     let authenticator: Arc<dyn Authenticator> = verifier.clone();
-    let inbound = Inbound::new(runtime.clone(), Some(authenticator), Some(peers.clone()));
+    let inbound = Inbound::new(runtime.clone(), Some(authenticator), Some(peers.clone())).draining(draining);
     Ok(Shared {
         runtime: runtime.clone(),
         settings: settings.clone(),
@@ -287,6 +293,7 @@ async fn shared(runtime: &Runtime, settings: &Settings, base: &Base) -> Result<S
         grpc: Some(GrpcServer::new(inbound)).into(),
         edge: Some(EdgeBuilder::default()).into(),
         databases: Vec::new().into(),
+        services: Vec::new().into(),
     })
 }
 

@@ -47,7 +47,7 @@ impl proto::Users for Users {
         let outcome = self.identity.sign_up(cx, request).await;
         outcome.map(drop).map_err(|error| match error.reason() {
             "CREDENTIAL_TAKEN" => say(&error, number::USER_DUPLICATE, "邮箱冲突"),
-            "CREDENTIAL_INVALID" => say(&error, number::USER_INPUT, "非法邮箱格式"),
+            "CREDENTIAL_INVALID" | "INVALID_REQUEST" => say(&error, number::USER_INPUT, "非法邮箱格式"),
             "PASSWORD_REFUSED" => say(&error, number::USER_INPUT, "密码过于简单，请更换"),
             _ if is_ours(&error) => say(&error, number::USER_INTERNAL, "系统错误").caused_by(error),
             _ => error,
@@ -61,7 +61,7 @@ impl proto::Users for Users {
         };
         let outcome = self.identity.sign_in_with_password(cx, request).await;
         outcome.map(headers).map_err(|error| match error.reason() {
-            "CREDENTIAL_UNKNOWN" | "PASSWORD_WRONG" | "CREDENTIAL_INVALID" => {
+            "CREDENTIAL_UNKNOWN" | "PASSWORD_WRONG" | "CREDENTIAL_INVALID" | "INVALID_REQUEST" => {
                 say(&error, number::USER_OR_PASSWORD, "用户名或者密码错误")
             }
             _ => error,

@@ -1,0 +1,13 @@
+//! The platform as its clients and its attackers see it: over HTTP, in one process and in two.
+
+mod admin;
+mod authorisation;
+mod bodies;
+mod content;
+mod guessing;
+mod homestay;
+mod lifecycle;
+mod privacy;
+mod races;
+mod support;
+mod tokens;
