@@ -19,9 +19,13 @@ use http_body_util::BodyExt as _;
 use mosaic_core::{Error, Result, catch_panic};
 use tracing::Instrument as _;
 
+use crate::listen::TwoLengths;
 use crate::{Edge, Facts, access_log, render_error};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Reason of a request that two readers could understand differently.
+const MISFRAMED: &str = "REQUEST_INVALID";
 
 /// Attached to a response that renders an error.
 #[derive(Debug, Clone)]
@@ -49,7 +53,14 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
             "the request took too long",
         )),
     };
+    let is_misframed = outcome.as_ref().is_err_and(|error| error.reason() == MISFRAMED);
     let mut response = outcome.unwrap_or_else(|error| failed(style, error, &request_id));
+    if is_misframed {
+        // Where the next request would begin is anybody's guess.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -87,13 +98,12 @@ pub(crate) fn failed(style: mosaic_core::Envelope, error: Error, request_id: &st
 
 /// Refuses what HTTP/1.1 lets two readers understand differently (RFC 9112 3.2, 6.3).
 fn check_framing(request: &Request) -> Result<()> {
-    let invalid =
-        |message: &'static str| Err(Error::invalid_argument("REQUEST_INVALID", message).with_http_status(400));
+    let invalid = |message: &'static str| Err(Error::invalid_argument(MISFRAMED, message).with_http_status(400));
     let n_values = |name: HeaderName| request.headers().get_all(name).iter().count();
     if request.version() == Version::HTTP_11 && n_values(header::HOST) != 1 {
         return invalid("an HTTP/1.1 request has exactly one Host header");
     }
-    if n_values(header::CONTENT_LENGTH) > 1 {
+    if request.extensions().get::<TwoLengths>().is_some() {
         return invalid("a request has at most one Content-Length header");
     }
     if n_values(header::AUTHORIZATION) > 1 {

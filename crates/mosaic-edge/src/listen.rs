@@ -85,6 +85,10 @@ fn max_connections_of(ip: IpAddr, config: &EdgeConfig) -> usize {
     }
 }
 
+/// Marks a request whose head said its length more than once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TwoLengths;
+
 struct Connection {
     peer: SocketAddr,
     patience: Patience,
@@ -138,6 +142,9 @@ impl Connection {
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let working = seen.work();
             request.extensions_mut().insert(ConnectInfo(peer));
+            if !is_http2 && seen.takes_two_lengths() {
+                request.extensions_mut().insert(TwoLengths);
+            }
             let router = router.clone();
             async move {
                 let response = router.oneshot(request).await?;

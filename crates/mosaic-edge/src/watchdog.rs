@@ -33,6 +33,8 @@ pub(crate) struct Watch {
     reading: AtomicBool,
     n_requests: AtomicUsize,
     n_working: AtomicUsize,
+    /// Does the head that was read last have more than one Content-Length line?
+    has_two_lengths: AtomicBool,
 }
 
 impl Watch {
@@ -43,6 +45,7 @@ impl Watch {
             reading: AtomicBool::new(false),
             n_requests: AtomicUsize::new(0),
             n_working: AtomicUsize::new(0),
+            has_two_lengths: AtomicBool::new(false),
         })
     }
 
@@ -59,10 +62,22 @@ impl Watch {
         self.since_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    fn saw_bytes(&self) {
-        if self.n_working.load(Ordering::Relaxed) == 0 && !self.reading.swap(true, Ordering::Relaxed) {
+    /// Notes that bytes have arrived; says whether they begin a new head.
+    fn saw_bytes(&self) -> bool {
+        let is_new = self.n_working.load(Ordering::Relaxed) == 0 && !self.reading.swap(true, Ordering::Relaxed);
+        if is_new {
             self.touch();
         }
+        is_new
+    }
+
+    /// Did the head of the request that begins now say its length more than once?
+    ///
+    /// hyper takes equal lengths for one, as RFC 9112 6.3 allows, and shows only that; a border refuses them. Heads that
+    /// arrive while an earlier request is worked on (pipelining) are not looked at: their lengths are one to everybody
+    /// behind us, because we re-frame.
+    pub(crate) fn takes_two_lengths(&self) -> bool {
+        self.has_two_lengths.swap(false, Ordering::Relaxed)
     }
 
     /// Returns when patience ends if nothing changes; `None` while a request is worked on.
@@ -113,11 +128,42 @@ impl Drop for Working {
 pub(crate) struct WatchedStream {
     stream: TcpStream,
     watch: Arc<Watch>,
+    head: HeadScan,
+}
+
+/// Counts the Content-Length lines of a head as its bytes arrive.
+#[derive(Debug, Default)]
+struct HeadScan {
+    line: Vec<u8>,
+    n_lengths: usize,
+    is_over: bool,
+}
+
+impl HeadScan {
+    fn feed(&mut self, bytes: &[u8]) {
+        const NAME: &[u8] = b"content-length";
+        for byte in bytes {
+            match byte {
+                _ if self.is_over => return,
+                b'\n' if self.line.is_empty() || self.line == b"\r" => self.is_over = true,
+                b'\n' => {
+                    self.n_lengths += usize::from(self.line.eq_ignore_ascii_case(NAME));
+                    self.line.clear();
+                }
+                byte if self.line.len() < NAME.len() => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl WatchedStream {
     pub(crate) fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
-        Self { stream, watch }
+        Self {
+            stream,
+            watch,
+            head: HeadScan::default(),
+        }
     }
 }
 
@@ -125,8 +171,15 @@ impl AsyncRead for WatchedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.watch.saw_bytes();
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            if self.watch.saw_bytes() {
+                self.head = HeadScan::default();
+            }
+            self.head.feed(bytes);
+            if self.head.n_lengths > 1 {
+                self.watch.has_two_lengths.store(true, Ordering::Relaxed);
+            }
         }
         poll
     }
@@ -155,5 +208,33 @@ impl AsyncWrite for WatchedStream {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_counted_in_the_head_only_however_its_bytes_arrive() {
+        #[track_caller]
+        fn check(head: &str, want: usize) {
+            for size in [1, 3, 1000] {
+                let mut scan = HeadScan::default();
+                head.as_bytes().chunks(size).for_each(|chunk| scan.feed(chunk));
+                assert_eq!(scan.n_lengths, want, "{head:?} in pieces of {size}");
+            }
+        }
+        check("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 1);
+        check(
+            "POST / HTTP/1.1\r\nCONTENT-LENGTH: 2\r\nx: y\r\ncontent-length: 2\r\n\r\n",
+            2,
+        );
+        check("POST / HTTP/1.1\nContent-Length: 2\nContent-Length:2\n\n", 2);
+        check(
+            "POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nContent-Length: 2\r\nContent-Length: 2\r\n",
+            1,
+        );
+        check("POST / HTTP/1.1\r\nX-Content-Length: 2\r\n\r\n", 0);
     }
 }

@@ -4,6 +4,8 @@ mod admin;
 mod authorisation;
 mod bodies;
 mod content;
+mod engines;
+mod framing;
 mod guessing;
 mod homestay;
 mod lifecycle;
