@@ -23,7 +23,7 @@ pub use config::EdgeConfig;
 pub use edge::{Edge, EdgeBuilder};
 pub use envelope::{render_error, render_ok};
 pub use facts::Facts;
-pub use input::{FromText, Input};
+pub use input::Input;
 pub use listen::listen;
 pub use output::{CookieOptions, Output};
 pub use routes::{RouteEntry, Routes};

@@ -1,4 +1,5 @@
 //! The platform as its clients and its attackers see it: over HTTP, in one process and in two.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod admin;
 mod authorisation;

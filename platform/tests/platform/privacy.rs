@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mosaic_testing::Shape;
+use mosaic_testing::{Shape, TestApp};
 use serde_json::json;
 
-use crate::support::{content_user, platform, start};
+use crate::support::{User, content_user, newest_code, platform, start};
 
 /// Known and unknown users: same status, same body, same time. Slow by design (a hash each), so few tries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,37 +50,74 @@ fn median(mut times: Vec<Duration>) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_reaches_a_log_a_metric_or_an_error() {
     let app = platform(Shape::Together).set("edge.log_bodies", "true").start().await;
-    let canary = |name: &str| format!("Canary1#{name}");
+    let (mut written, user) = passwords(&app).await;
+    let code = codes(&app, &mut written).await;
+    written.push(
+        user.caller
+            .get("/users/profile?token=Canary1query")
+            .await
+            .status
+            .to_string(),
+    );
+    written.push(user.caller.post("/users/logout", json!({})).await.text);
+    written.push(app.admin("/metrics").await.text);
+    let log = mosaic_testing::log();
+    assert!(
+        log.contains("\"http.route\":\"/users/login\"") && log.contains("***"),
+        "bodies are logged, masked"
+    );
+    // Personal data and codes are no secrets to their owner, but nothing for a log.
+    for personal in [EMAIL, "13800138000", "13800138001", &format!("\"{code}\"")] {
+        assert_absent(&log, personal);
+    }
+    written.push(log);
+    for text in &written {
+        for secret in ["Canary1", user.access.as_str(), user.refresh.as_str()] {
+            assert_absent(text, secret);
+        }
+    }
+    app.stop().await;
+}
+
+const EMAIL: &str = "canary-mail@example.com";
+
+fn canary(name: &str) -> String {
+    format!("Canary1#{name}")
+}
+
+/// Fills every password field, rightly and wrongly; returns what was answered and who is signed in.
+async fn passwords(app: &TestApp) -> (Vec<String>, User) {
     let anonymous = app.anonymous();
-    let mut written = Vec::new();
-    let email = "canary-mail@example.com";
     let password = canary("password");
-    let sign_up = json!({"email": email, "password": password, "confirmPassword": password});
-    written.push(anonymous.post("/users/signup", sign_up.clone()).await.text);
-    written.push(anonymous.post("/users/signup", sign_up).await.text);
+    let sign_up = json!({"email": EMAIL, "password": password, "confirmPassword": password});
+    let mut written = Vec::new();
+    for _ in 0..2 {
+        written.push(anonymous.post("/users/signup", sign_up.clone()).await.text);
+    }
     let login = anonymous
-        .post("/users/login", json!({"email": email, "password": password}))
+        .post("/users/login", json!({"email": EMAIL, "password": password}))
         .await;
-    let user = crate::support::User::of(&anonymous, &login);
     let wrong = canary("wrong-password");
-    written.push(
-        anonymous
-            .post("/users/login", json!({"email": email, "password": wrong}))
-            .await
-            .text,
-    );
-    written.push(
-        anonymous
-            .post("/users/login", json!({"email": email, "password": {"x": wrong}}))
-            .await
-            .text,
-    );
+    for password in [json!(wrong), json!({"x": wrong})] {
+        written.push(
+            anonymous
+                .post("/users/login", json!({"email": EMAIL, "password": password}))
+                .await
+                .text,
+        );
+    }
     let register = json!({"mobile": "13800138000", "password": canary("homestay")});
     anonymous.post("/usercenter/v1/user/register", register).await;
+    (written, User::of(&anonymous, &login))
+}
+
+/// Fills every code field; returns a code that was sent.
+async fn codes(app: &TestApp, written: &mut Vec<String>) -> String {
+    let anonymous = app.anonymous();
     anonymous
         .post("/users/login_sms/code/send", json!({"phone": "13800138001"}))
         .await;
-    let code = crate::support::newest_code(&app, "13800138001").await;
+    let code = newest_code(app, "13800138001").await;
     written.push(
         anonymous
             .post(
@@ -94,44 +131,17 @@ async fn no_secret_reaches_a_log_a_metric_or_an_error() {
     written.push(anonymous.post("/usercenter/v1/user/wxMiniAuth", mini).await.text);
     written.push(
         anonymous
-            .get(&format!("/oauth2/wechat/callback?code={}&state=x", "Canary1oauth"))
+            .get("/oauth2/wechat/callback?code=Canary1oauth&state=x")
             .await
             .text,
     );
-    written.push(
-        user.caller
-            .get("/users/profile?token=Canary1query")
-            .await
-            .status
-            .to_string(),
-    );
-    written.push(user.caller.post("/users/logout", json!({})).await.text);
-    written.push(app.admin("/metrics").await.text);
-    let log = mosaic_testing::log();
-    assert!(
-        log.contains("\"http.route\":\"/users/login\"") && log.contains("***"),
-        "bodies are logged, masked: {log:.2000}"
-    );
-    written.push(log);
-    for text in &written {
-        for secret in ["Canary1", user.access.as_str(), user.refresh.as_str()] {
-            let at = text.find(secret);
-            assert!(at.is_none(), "{secret} in …{}…", around(text, at));
-        }
-    }
-    // Personal data and codes are no secrets of the answer to their owner, but nothing for a log.
-    let log = written.last().unwrap();
-    for personal in [
-        email,
-        "13800138000",
-        "13800138001",
-        &format!("\"{code}\""),
-        "127.0.0.1:1",
-    ] {
-        let at = log.find(personal);
-        assert!(at.is_none(), "{personal} in …{}…", around(log, at));
-    }
-    app.stop().await;
+    code
+}
+
+#[track_caller]
+fn assert_absent(text: &str, secret: &str) {
+    let at = text.find(secret);
+    assert!(at.is_none(), "{secret} in …{}…", around(text, at));
 }
 
 fn around(text: &str, at: Option<usize>) -> String {

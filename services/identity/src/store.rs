@@ -12,35 +12,49 @@ use mosaic::sql::{Database, Migration, Schema, Transaction, into_error, micros, 
 use mosaic::{AccountId, Error, Result, Runtime, Secret, Timestamp};
 use mosaic_api::identity::v1::{CredentialKind, Revocation, revocation::Subject};
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "0001_create_identity",
-    up: create_identity,
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "0001_create_accounts",
+        up: create_accounts,
+    },
+    Migration {
+        name: "0002_create_sessions",
+        up: create_sessions,
+    },
+];
 
 pub(crate) const CLEAN_UP_EVERY: Duration = Duration::from_secs(3600);
 
-fn create_identity(schema: &mut Schema) {
-    let id = |name: &'static str| ColumnDef::new(name).big_integer().not_null().to_owned();
+fn number(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().to_owned()
+}
+
+fn text(name: &'static str, len: u32) -> ColumnDef {
+    ColumnDef::new(name).string_len(len).not_null().to_owned()
+}
+
+fn create_accounts(schema: &mut Schema) {
     schema.run(
         Table::create()
             .table("account")
-            .col(id("id").primary_key())
-            .col(id("created_at")),
+            .col(number("id").primary_key())
+            .col(number("created_at")),
     );
     schema.run(
         Table::create()
             .table("credential")
-            .col(id("id").primary_key())
-            .col(ColumnDef::new("kind").string_len(32).not_null())
-            .col(ColumnDef::new("identifier").string_len(254).not_null())
-            .col(id("account_id"))
+            .col(number("id").primary_key())
+            .col(text("kind", 32))
+            .col(text("identifier", 254))
+            .col(number("account_id"))
             .col(ColumnDef::new("password_hash").string_len(255))
             .col(ColumnDef::new("union_id").string_len(128))
-            .col(id("created_at")),
+            .col(number("created_at")),
     );
+    let unique = "uq_credential_kind_identifier";
     schema.run(
         Index::create()
-            .name("uq_credential_kind_identifier")
+            .name(unique)
             .table("credential")
             .col("kind")
             .col("identifier")
@@ -52,16 +66,19 @@ fn create_identity(schema: &mut Schema) {
             .table("credential")
             .col("account_id"),
     );
+}
+
+fn create_sessions(schema: &mut Schema) {
     schema.run(
         Table::create()
             .table("session")
-            .col(ColumnDef::new("id").string_len(32).not_null().primary_key())
-            .col(id("account_id"))
-            .col(id("generation"))
-            .col(ColumnDef::new("agent_hash").string_len(64).not_null())
-            .col(id("created_at"))
-            .col(id("rotated_at"))
-            .col(id("expires_at"))
+            .col(text("id", 32).primary_key())
+            .col(number("account_id"))
+            .col(number("generation"))
+            .col(text("agent_hash", 64))
+            .col(number("created_at"))
+            .col(number("rotated_at"))
+            .col(number("expires_at"))
             .col(ColumnDef::new("revoked_at").big_integer()),
     );
     schema.run(
@@ -79,10 +96,10 @@ fn create_identity(schema: &mut Schema) {
     schema.run(
         Table::create()
             .table("revocation")
-            .col(id("id").primary_key())
+            .col(number("id").primary_key())
             .col(ColumnDef::new("session_id").string_len(32))
             .col(ColumnDef::new("account_id").big_integer())
-            .col(id("revoked_at")),
+            .col(number("revoked_at")),
     );
     schema.run(
         Index::create()
