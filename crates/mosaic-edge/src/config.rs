@@ -32,6 +32,8 @@ mosaic_core::config! {
         pub cors_origins: Vec<String> = "http://localhost:3000",
         /// Proxies whose X-Forwarded-For is believed.
         pub trusted_proxies: Vec<IpAddr> = "",
+        /// Mark cookies as Secure; unset: in production.
+        pub secure_cookies: Option<bool> = "",
         /// Write a log line for each request.
         pub access_log: Live<bool> = "true",
         /// Write request bodies to the access log, secrets masked.

@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::header::Entry;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use http_body_util::BodyExt as _;
 use mosaic_core::{Error, Result, catch_panic};
@@ -68,6 +69,9 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
+    if edge.config.secure_cookies == Some(true) {
+        secure_cookies(&mut response);
+    }
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let elapsed = edge.runtime.instant().saturating_duration_since(started);
     measure(&method, route, &response, elapsed);
@@ -169,6 +173,19 @@ fn refuse(edge: &Edge, request: &Request, error: Error) -> Response {
         error,
         &request_id.unwrap_or_default(),
     )
+}
+
+/// Keeps cookies off connections that are not encrypted.
+fn secure_cookies(response: &mut Response) {
+    let Entry::Occupied(mut cookies) = response.headers_mut().entry(header::SET_COOKIE) else {
+        return;
+    };
+    for cookie in cookies.iter_mut() {
+        let secured = [cookie.as_bytes(), b"; Secure"].concat();
+        if let Ok(secured) = HeaderValue::from_bytes(&secured) {
+            *cookie = secured;
+        }
+    }
 }
 
 fn measure(method: &Method, route: &str, response: &Response, elapsed: Duration) {

@@ -95,6 +95,8 @@ impl App {
                 };
             }
         };
+        // Each connection is a file; what the hard limit allows is ours. If not, the caps of the edge still hold.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
         let origin = origin(&args);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         match runtime {

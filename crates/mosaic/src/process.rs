@@ -128,9 +128,12 @@ impl Process {
         // The list of modules first: theirs are mistakes to be told, whatever else is wrong.
         let run = settings.read::<PlatformConfig>().map(|platform| platform.run);
         let chosen = choose(modules, run.as_deref().unwrap_or_default(), &settings);
-        let Some(base) = Base::read(&settings) else {
+        let Some(mut base) = Base::read(&settings) else {
             return Err(StartError::Config(settings.problems()));
         };
+        base.edge
+            .secure_cookies
+            .get_or_insert(base.platform.mode == Mode::Production);
         let metrics = mosaic_telemetry::init(&base.telemetry, None);
         let listeners = task_group();
         let shared = Arc::new(shared(runtime, &settings, &base, listeners.stop_signal()).await?);

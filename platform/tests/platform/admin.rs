@@ -39,6 +39,24 @@ async fn the_document_and_its_page_are_there() {
     app.stop().await;
 }
 
+/// The document is checked in, so that a change of the API is seen in a review. `BLESS=1` writes it anew.
+#[tokio::test]
+async fn the_document_is_the_one_that_is_checked_in() {
+    let app = start(Shape::Together).await;
+    let document = app.anonymous().get("/openapi.json").await.json();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let text = format!("{document:#}\n");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        checked_in == text,
+        "docs/openapi.json is not what the contracts say; run with BLESS=1 and look at the change"
+    );
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn only_listed_origins_may_call_with_credentials() {
     let app = start(Shape::Together).await;

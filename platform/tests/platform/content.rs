@@ -228,3 +228,21 @@ async fn wechat_scan(shape: Shape) {
     );
     app.stop().await;
 }
+
+#[tokio::test]
+async fn cookies_are_secure_where_connections_are() {
+    for (is_secure, suffix) in [("true", "; HttpOnly; Secure"), ("false", "; HttpOnly")] {
+        let app = crate::support::platform(Shape::Together)
+            .set("edge.secure_cookies", is_secure)
+            .start()
+            .await;
+        let cookie = app
+            .anonymous()
+            .get("/oauth2/wechat/authurl")
+            .await
+            .header("set-cookie")
+            .to_owned();
+        assert!(cookie.ends_with(suffix) && cookie.contains("SameSite=Lax"), "{cookie}");
+        app.stop().await;
+    }
+}

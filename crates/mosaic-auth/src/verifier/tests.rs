@@ -246,6 +246,39 @@ fn rotation_signs_nobody_out() {
     assert!(jsonwebtoken::decode_header(&new).unwrap().kid.as_deref() == Some("k2"));
 }
 
+/// Keys of other systems: RS256 signs, RS512 of the same key is accepted, HS256 with its public half is not.
+#[test]
+fn rsa_keys_of_others_are_good_keys() {
+    let world = world();
+    let pem = Secret::new(include_str!("rsa-for-tests.pem").to_owned());
+    let mut ring = KeyRing::new(Duration::ZERO);
+    ring.add("rsa", Timestamp::EPOCH, &pem).unwrap();
+    world.verifier.set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
+    let runtime = Runtime::new(world.clock.clone(), Arc::new(SeededRandom::new(2)));
+    let (token, _) = TokenIssuer::new(ring, policy(), runtime).access(claims()).unwrap();
+    assert!(jsonwebtoken::decode_header(&token).unwrap().alg == jsonwebtoken::Algorithm::RS256);
+    assert!(world.verifier.authenticate(&token).is_ok());
+    let key = jsonwebtoken::EncodingKey::from_rsa_pem(pem.expose().as_bytes()).unwrap();
+    let sign = |algorithm| {
+        let mut header = jsonwebtoken::Header::new(algorithm);
+        header.typ = Some("at+jwt".into());
+        header.kid = Some("rsa".into());
+        jsonwebtoken::encode(&header, &good_claims(), &key).unwrap()
+    };
+    assert!(
+        world
+            .verifier
+            .authenticate(&sign(jsonwebtoken::Algorithm::RS512))
+            .is_ok()
+    );
+    assert!(
+        world
+            .verifier
+            .authenticate(&sign(jsonwebtoken::Algorithm::PS256))
+            .is_err()
+    );
+}
+
 #[test]
 fn without_keys_nobody_is_judged() {
     let verifier = TokenVerifier::new(&Runtime::system(), policy());
