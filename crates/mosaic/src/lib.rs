@@ -24,6 +24,7 @@ mod args;
 mod files;
 mod module;
 mod outgoing;
+mod peer_key;
 mod process;
 mod process_config;
 mod reload;

@@ -5,7 +5,6 @@
 //! drain, tasks stop, databases close; all of it within `drain_timeout`, after which what is left is cut.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,23 +15,17 @@ use mosaic_cache::Cache;
 use mosaic_core::config::{Config, Problem, Settings};
 use mosaic_core::{Authenticator, Error, Result, Runtime, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, EdgeConfig};
-use mosaic_rpc::{ChannelOptions, Directory, GrpcServer, Inbound, LocalCalls, PeerKey, ServerOptions, bind};
+use mosaic_rpc::{ChannelOptions, Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, bind};
 use mosaic_telemetry::{Metrics, TelemetryConfig};
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Health, Phase};
 use crate::app::Definition;
-use crate::files::write_secret_file;
 use crate::module::{Shared, lock};
 use crate::outgoing::install_crypto;
+use crate::peer_key::peer_key;
 use crate::reload::{self, Origin};
 use crate::{AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RpcConfig};
-
-/// What processes in development mode share instead of a secret.
-const DEVELOPMENT_PEER_KEY: &str = "mosaic-development-key-that-is-no-secret";
-
-/// Name of the file with the key of a platform of one process.
-const PEER_KEY_FILE: &str = "peer.key";
 
 /// Why a process did not start.
 #[derive(Debug)]
@@ -298,48 +291,6 @@ async fn shared(
         databases: Vec::new().into(),
         services: Vec::new().into(),
     })
-}
-
-/// Returns the key that proves services to each other.
-///
-/// In production a platform of several processes must be given one; a single process makes its own and keeps it.
-fn peer_key(
-    runtime: &Runtime,
-    settings: &Settings,
-    mode: Mode,
-    rpc: &RpcConfig,
-    data: &Path,
-) -> Result<PeerKey, StartError> {
-    let refuse = |what: &str| {
-        settings.report("rpc.peer_key", what);
-        StartError::Config(settings.problems())
-    };
-    let text = match (&rpc.peer_key, mode) {
-        (Some(key), Mode::Production) if key.expose() == DEVELOPMENT_PEER_KEY => {
-            return Err(refuse(
-                "is the well-known key of development mode; production needs one of its own",
-            ));
-        }
-        (Some(key), _) => key.expose().clone(),
-        (None, Mode::Development) => DEVELOPMENT_PEER_KEY.to_owned(),
-        (None, Mode::Production) if !rpc.services.is_empty() => {
-            return Err(refuse(
-                "missing: processes that call each other in production must share a secret",
-            ));
-        }
-        (None, Mode::Production) => kept_key(runtime, &data.join(PEER_KEY_FILE))?,
-    };
-    PeerKey::new(text.into_bytes()).map_err(|error| refuse(error.message()))
-}
-
-fn kept_key(runtime: &Runtime, file: &Path) -> Result<String> {
-    if let Ok(text) = std::fs::read_to_string(file) {
-        return Ok(text.trim().to_owned());
-    }
-    let key = runtime.random_hex::<32>();
-    write_secret_file(file, &key)
-        .map_err(|cause| Error::unavailable("DATA_UNUSABLE", format!("cannot write {}: {cause}", file.display())))?;
-    Ok(key)
 }
 
 async fn install(shared: &Arc<Shared>, chosen: &[&Definition]) -> Result<()> {

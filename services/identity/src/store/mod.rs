@@ -1,0 +1,30 @@
+//! The tables of accounts, credentials, sessions and revocations.
+//!
+//! The unique constraint on credentials is the referee of every race; the generation of a session is changed by one
+//! statement that names the generation it expects.
+
+mod accounts;
+mod schema;
+mod sessions;
+
+use std::time::Duration;
+
+use mosaic::sql::Database;
+
+pub(crate) use accounts::CredentialKey;
+pub(crate) use schema::MIGRATIONS;
+pub(crate) use sessions::Session;
+
+pub(crate) const CLEAN_UP_EVERY: Duration = Duration::from_secs(3600);
+
+/// See the module documentation. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    database: Database,
+}
+
+impl Store {
+    pub(crate) const fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
