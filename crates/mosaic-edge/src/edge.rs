@@ -27,9 +27,8 @@ pub struct Edge {
 impl Edge {
     /// Returns the style in which a refusal of `path` is rendered: that of its neighbours, plain for strangers.
     pub(crate) fn style_of(&self, path: &str) -> Envelope {
-        let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_owned();
-        let segment = first(path);
-        let neighbour = self.entries.iter().find(|entry| first(entry.path) == segment);
+        let segment = first_segment(path);
+        let neighbour = self.entries.iter().find(|entry| first_segment(entry.path) == segment);
         neighbour.map_or(Envelope::Plain, |entry| entry.method.envelope)
     }
 
@@ -37,6 +36,10 @@ impl Edge {
     pub(crate) fn openapi(&self) -> &str {
         &self.openapi
     }
+}
+
+fn first_segment(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
 }
 
 impl std::fmt::Debug for Edge {

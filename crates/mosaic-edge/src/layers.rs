@@ -39,7 +39,7 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     let facts = Facts::read(&edge.runtime, request.headers(), peer, &edge.config.trusted_proxies);
     let request_id = facts.trace.request_id();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let style = edge.style_of(request.uri().path());
+    let uri = request.uri().clone();
     let method = request.method().clone();
     let span = tracing::info_span!("request", trace_id = %request_id);
     let ip = facts.origin.ip;
@@ -55,7 +55,7 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
         )),
     };
     let is_misframed = outcome.as_ref().is_err_and(|error| error.reason() == MISFRAMED);
-    let mut response = outcome.unwrap_or_else(|error| failed(style, error, &request_id));
+    let mut response = outcome.unwrap_or_else(|error| failed(edge.style_of(uri.path()), error, &request_id));
     if is_misframed {
         // Where the next request would begin is anybody's guess.
         response
