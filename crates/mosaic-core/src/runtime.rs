@@ -130,7 +130,8 @@ impl Runtime {
     /// Returns a new id: positive, below 2^53 (so that a JSON number keeps it), rising within a process, hard to guess.
     ///
     /// Layout: 41 bits of milliseconds since 2025-01-01, 12 bits that are random and then count on. Two processes may
-    /// draw the same id in the same millisecond: the primary key decides, the loser draws again.
+    /// draw the same id in the same millisecond, once in some thousand such coincidences: the primary key decides, and the
+    /// request that lost fails.
     pub fn next_id(&self) -> i64 {
         const EPOCH_MS: i64 = 1_735_689_600_000;
         let ms = u64::try_from(self.now().as_micros() / 1000 - EPOCH_MS).unwrap_or(0) & ((1 << 41) - 1);

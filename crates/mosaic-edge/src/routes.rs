@@ -180,7 +180,8 @@ async fn answer(
     if let Some(body) = logged {
         response.extensions_mut().insert(body);
     }
-    if method.access != Access::Public {
+    // What is somebody's own, and what a sign-in hands out, is for nobody's cache.
+    if method.access != Access::Public || !method.idempotent {
         response
             .headers_mut()
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -139,18 +139,25 @@ struct HeadScan {
     is_over: bool,
 }
 
+const LENGTH: &[u8] = b"content-length";
+
+/// Is this the beginning of a Content-Length line, as long as it is kept: the name and what ends it?
+fn is_length(line: &[u8]) -> bool {
+    let (name, end) = line.split_at(line.len().min(LENGTH.len()));
+    name.eq_ignore_ascii_case(LENGTH) && matches!(end, b":" | b" " | b"\t")
+}
+
 impl HeadScan {
     fn feed(&mut self, bytes: &[u8]) {
-        const NAME: &[u8] = b"content-length";
         for byte in bytes {
             match byte {
                 _ if self.is_over => return,
                 b'\n' if self.line.is_empty() || self.line == b"\r" => self.is_over = true,
                 b'\n' => {
-                    self.n_lengths += usize::from(self.line.eq_ignore_ascii_case(NAME));
+                    self.n_lengths += usize::from(is_length(&self.line));
                     self.line.clear();
                 }
-                byte if self.line.len() < NAME.len() => self.line.push(*byte),
+                byte if self.line.len() <= LENGTH.len() => self.line.push(*byte),
                 _ => {}
             }
         }
@@ -235,6 +242,9 @@ mod tests {
             "POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nContent-Length: 2\r\nContent-Length: 2\r\n",
             1,
         );
-        check("POST / HTTP/1.1\r\nX-Content-Length: 2\r\n\r\n", 0);
+        check(
+            "POST / HTTP/1.1\r\nX-Content-Length: 2\r\nContent-Length-Of: 2\r\n\r\n",
+            0,
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use mosaic_core::config::Layers;
 
-/// Arguments of every program made with [`App`](crate::App).
+/// Runs the modules of this program, all of them or those of a list, until a signal ends it.
 #[derive(Debug, Parser)]
 #[command(
     args_override_self = true,

@@ -52,6 +52,7 @@ fn kept_key(runtime: &Runtime, file: &Path) -> Result<String> {
     if let Ok(text) = std::fs::read_to_string(file) {
         return Ok(text.trim().to_owned());
     }
+    tracing::info!("no rpc.peer_key is set: this process makes its own, and no other process can call it");
     let key = runtime.random_hex::<32>();
     write_secret_file(file, &key)
         .map_err(|cause| Error::unavailable("DATA_UNUSABLE", format!("cannot write {}: {cause}", file.display())))?;

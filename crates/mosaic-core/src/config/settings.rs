@@ -209,6 +209,7 @@ struct State {
     problems: Vec<Problem>,
     known: BTreeSet<String>,
     known_tables: BTreeSet<String>,
+    accepted: BTreeSet<String>,
     effective: BTreeMap<String, Effective>,
     live: BTreeMap<String, (Option<&'static str>, Setter)>,
 }
@@ -237,9 +238,10 @@ impl Settings {
         })
     }
 
-    /// Accepts whatever stands in `section` unread: it belongs to a module that this process does not run.
+    /// Accepts whatever stands in `section`: it belongs to a module that this process does not run. A section that is read
+    /// all the same is checked all the same.
     pub fn accept_section(&self, section: &str) {
-        lock(&self.state).known_tables.insert(format!("{section}."));
+        lock(&self.state).accepted.insert(format!("{section}."));
     }
 
     /// Reports a mistake that only the meaning of the values shows.
@@ -332,7 +334,16 @@ impl fmt::Debug for Settings {
 
 impl State {
     fn knows(&self, key: &str) -> bool {
-        self.known.contains(key) || self.known_tables.iter().any(|prefix| key.starts_with(prefix.as_str()))
+        self.known.contains(key)
+            || self.is_accepted(key)
+            || self.known_tables.iter().any(|prefix| key.starts_with(prefix.as_str()))
+    }
+
+    fn is_accepted(&self, key: &str) -> bool {
+        let is_read = |section: &str| self.known.iter().any(|known| known.starts_with(section));
+        self.accepted
+            .iter()
+            .any(|section| key.starts_with(section.as_str()) && !is_read(section))
     }
 
     fn nearest(&self, key: &str) -> Option<&String> {

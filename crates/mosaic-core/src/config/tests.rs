@@ -123,6 +123,14 @@ fn sections_of_modules_that_do_not_run_are_left_alone() {
     assert_eq!(settings.problems().len(), 1);
     settings.accept_section("orders");
     assert_eq!(settings.problems(), []);
+    let read_all_the_same = Layers::default().set("sample.limt", "7").settings();
+    read_all_the_same.accept_section("sample");
+    read_all_the_same.read::<Sample>().unwrap();
+    assert_eq!(
+        read_all_the_same.problems().len(),
+        1,
+        "a misspelt key of a section that is read"
+    );
 }
 
 #[test]
