@@ -154,6 +154,7 @@ struct Inner {
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
+    is_logged: bool,
 }
 
 macro_rules! constructors {
@@ -204,6 +205,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             cause: None,
+            is_logged: false,
         }))
     }
 
@@ -254,6 +256,13 @@ impl Error {
         self
     }
 
+    /// Marks the error as one that no border need log as a failure: another process has, or nothing is wrong.
+    #[must_use]
+    pub fn logged(mut self) -> Self {
+        self.0.is_logged = true;
+        self
+    }
+
     /// Replaces the violations, keeping everything else; used where an error is read from the wire.
     #[must_use]
     pub fn with_violations(mut self, violations: Vec<Violation>) -> Self {
@@ -299,6 +308,11 @@ impl Error {
     /// Returns when a retry makes sense, if it was said.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Is this a failure of ours that no log has yet?
+    pub fn is_to_be_logged(&self) -> bool {
+        self.0.code.is_fault() && !self.0.is_logged
     }
 
     /// May the very same call succeed later? Says nothing about whether it is safe to repeat.

@@ -1,12 +1,14 @@
 //! The one place that writes a line about a request.
 //!
-//! A failure of ours is an error line with its causes, everything else one line of information. Route patterns, never
+//! A failure of ours is an error line with its causes (unless another process has it in its log), everything else one
+//! line of information. Route patterns, never
 //! paths: paths hold ids and worse. No address, no token, no body unless asked for, and then without its secrets.
 
 use std::time::Duration;
 
 use axum::response::Response;
 use http::Method;
+use mosaic_core::Error;
 use serde_json::Value;
 
 use crate::EdgeConfig;
@@ -28,12 +30,23 @@ pub(crate) fn write(config: &EdgeConfig, method: &Method, route: &str, response:
         .extensions()
         .get::<LoggedBody>()
         .map_or("", |body| body.0.as_str());
-    if let Some(error) = failure.filter(|error| error.code().is_fault()) {
+    if let Some(error) = failure.filter(|error| error.is_to_be_logged()) {
         let (code, reason, cause) = (error.code().name(), error.reason(), clean(&error.cause_chain()));
         tracing::error!(http.method = %method, http.route = route, status, elapsed_ms, code, reason, cause, body, "request failed");
     } else if config.access_log.copied() {
         let reason = failure.map_or("", |error| error.reason());
         tracing::info!(http.method = %method, http.route = route, status, elapsed_ms, reason, body, "request");
+    }
+}
+
+/// Writes the line of an answer that began well and broke off.
+pub(crate) fn broken_off(route: &str, error: &Error) {
+    let (code, reason) = (error.code().name(), error.reason());
+    if error.is_to_be_logged() {
+        let cause = clean(&error.cause_chain());
+        tracing::error!(http.route = route, code, reason, cause, "the answer broke off");
+    } else {
+        tracing::debug!(http.route = route, code, reason, "the answer broke off");
     }
 }
 

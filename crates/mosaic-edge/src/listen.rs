@@ -89,6 +89,10 @@ fn max_connections_of(ip: IpAddr, config: &EdgeConfig) -> usize {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TwoLengths;
 
+/// Attached to a request: tells an answer that never ends by itself to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Draining(pub(crate) StopSignal);
+
 struct Connection {
     peer: SocketAddr,
     patience: Patience,
@@ -139,9 +143,11 @@ impl Connection {
     async fn converse(&mut self, stream: TcpStream, router: Router, watch: &Arc<Watch>, is_http2: bool) {
         let peer = self.peer;
         let seen = watch.clone();
+        let draining = Draining(self.stop.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let working = seen.work();
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(draining.clone());
             if !is_http2 && seen.takes_two_lengths() {
                 request.extensions_mut().insert(TwoLengths);
             }

@@ -2,7 +2,9 @@
 //!
 //! The generated code says how a request becomes a message and how a reply becomes JSON; everything else is here, once.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, on};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use http::request::Parts;
 use http::{HeaderValue, header};
 use http_body_util::BodyExt as _;
@@ -19,7 +21,11 @@ use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Re
 use mosaic_guard::check_access;
 
 use crate::layers::{discard, failed, too_large};
+use crate::listen::Draining;
 use crate::{Edge, Facts, Input, Output, access_log, render_ok};
+
+/// Replies of a server-streaming method.
+type Items<R> = Pin<Box<dyn Stream<Item = Result<R>> + Send>>;
 
 /// One generated route.
 #[derive(Debug, Clone, Copy)]
@@ -89,17 +95,17 @@ impl Routes {
         encode: impl Fn(R) -> Result<Output> + Clone + Send + Sync + 'static,
         call: impl Fn(Context, Q) -> F + Clone + Send + Sync + 'static,
     ) where
-        F: Future<Output = Result<std::pin::Pin<Box<dyn futures::Stream<Item = Result<R>> + Send>>>> + Send,
+        F: Future<Output = Result<Items<R>>> + Send,
         Q: Send + 'static,
         R: Send + 'static,
     {
         let sensitive = self.service.sensitive;
         let handler = async move |State(edge): State<Arc<Edge>>, request: Request| {
+            let draining = request.extensions().get::<Draining>().cloned();
             answer(&edge, method, sensitive, request, async |cx, input| {
                 let items = call(cx, decode(input)?).await?;
-                let encode = encode.clone();
-                let events = items.map(move |item| Ok::<_, std::convert::Infallible>(event(item.and_then(&encode))));
-                Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+                let route = method.http[binding].path;
+                Ok(events(route, items, encode.clone(), draining))
             })
             .await
         };
@@ -248,6 +254,41 @@ async fn read_body(edge: &Edge, mut body: Body) -> Result<Bytes> {
         discard(body).await;
     }
     outcome
+}
+
+/// Sends `items` as events until the first error, the end of the process, or the end of the reader.
+fn events<R: Send + 'static>(
+    route: &'static str,
+    mut items: Items<R>,
+    encode: impl Fn(R) -> Result<Output> + Send + 'static,
+    draining: Option<Draining>,
+) -> Response {
+    let mut drained: Pin<Box<dyn Future<Output = ()> + Send>> = match draining {
+        Some(Draining(mut stop)) => Box::pin(async move { stop.stopped().await }),
+        None => Box::pin(std::future::pending()),
+    };
+    let (span, mut is_over) = (tracing::Span::current(), false);
+    let events = futures::stream::poll_fn(move |cx| {
+        if is_over {
+            return Poll::Ready(None);
+        }
+        let _entered = span.enter();
+        let item = match items.poll_next_unpin(cx) {
+            Poll::Pending if drained.poll_unpin(cx).is_ready() => {
+                Some(Err(
+                    Error::unavailable("GOING_AWAY", "this instance is stopping").logged()
+                ))
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(item) => item.map(|item| item.and_then(&encode)),
+        };
+        if let Some(Err(error)) = &item {
+            is_over = true;
+            access_log::broken_off(route, error);
+        }
+        Poll::Ready(item.map(|item| Ok::<_, std::convert::Infallible>(event(item))))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }
 
 fn event(item: Result<Output>) -> Event {

@@ -101,6 +101,16 @@ impl Guard {
         meter.seconds.record(elapsed);
         outcome
     }
+
+    /// Counts a streamed answer that began well and broke off.
+    pub fn stream_failed(&self, method: &'static MethodDescriptor, error: &Error) {
+        let labels = [
+            ("service", method.service),
+            ("method", method.name),
+            ("code", error.code().name()),
+        ];
+        metrics::counter!("mosaic_streams_failed_total", &labels).increment(1);
+    }
 }
 
 async fn within<T>(remaining: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {

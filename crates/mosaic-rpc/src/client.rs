@@ -139,9 +139,9 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     {
         let cx = self.stamp(cx);
         match self.binding()? {
-            Binding::Local(served) => served.enter(method, cx, request, call).await,
+            Binding::Local(served) => served.enter_streaming(method, cx, request, call).await,
             Binding::Strict(served) => {
-                let items = served.enter(method, cx, recode(&request)?, call).await?;
+                let items = served.enter_streaming(method, cx, recode(&request)?, call).await?;
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
             Binding::Remote(channel) => {

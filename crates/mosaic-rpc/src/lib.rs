@@ -10,6 +10,7 @@ mod channel;
 mod client;
 mod directory;
 mod inbound;
+mod items;
 mod metadata;
 mod peer;
 mod served;

@@ -1,20 +1,20 @@
 //! An implementation and everything that stands before it.
 //!
 //! Both ways in come through [`Served::enter`]: the in-process client hands over a context, the gRPC server reads one
-//! from metadata. What follows is the same: timeout of the contract, access rule, rate, checks, deadline, panic.
+//! from metadata. What follows is the same: timeout of the contract, access rule, rate, checks, deadline, panic. The items
+//! of a streamed answer ([`crate::items`]) are looked after until the last one.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use mosaic_core::{Check, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
 use mosaic_guard::{Guard, Side};
 use prost::Message;
 use tonic::body::Body;
 use tonic::server::Grpc;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
+use crate::items::{self, log_once};
 use crate::{BoxFuture, Inbound, Streaming, status_from_error};
 
 /// A generated server: a plain tonic service that also lets itself be called without the wire.
@@ -85,6 +85,26 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
             .await
     }
 
+    /// Calls a server-streaming method of the implementation with everything that stands before it and goes with it.
+    ///
+    /// # Errors
+    /// As [`Served::enter`]; a panic between two items, and the end of the process, are the last item.
+    pub async fn enter_streaming<Q, R>(
+        &self,
+        method: &'static MethodDescriptor,
+        cx: Context,
+        request: Q,
+        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<Streaming<R>>>,
+    ) -> Result<Streaming<R>>
+    where
+        Q: Check,
+        R: Send + 'static,
+    {
+        let items = self.enter(method, cx, request, call).await?;
+        let drained = self.inbound.clone().drained();
+        Ok(items::watched(method, self.guard.clone(), items, drained))
+    }
+
     /// Answers a unary call from the wire.
     pub async fn unary<Q, R>(
         self,
@@ -127,22 +147,20 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         grpc::<R, Q>().server_streaming(handler, request).await
     }
 
+    /// Reads who calls, has `enter` do the call, and logs its failure within the span that it is given.
     async fn answer<Q, R>(
         self,
         method: &'static MethodDescriptor,
         request: tonic::Request<Q>,
-        call: impl for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>>,
-    ) -> Result<tonic::Response<R>, tonic::Status>
-    where
-        Q: Check,
-    {
+        enter: impl AsyncFnOnce(&Self, Context, Q, &Span) -> Result<R>,
+    ) -> Result<tonic::Response<R>, tonic::Status> {
         let (metadata, extensions, request) = request.into_parts();
         let cx = match self.inbound.context(method, &metadata, &extensions) {
             Ok(cx) => cx,
             Err(error) => return Err(status_from_error(&error)),
         };
         let span = tracing::info_span!("rpc", rpc.method = method.path, trace_id = %cx.trace().request_id());
-        let outcome = self.enter(method, cx, request, call).instrument(span.clone()).await;
+        let outcome = enter(&self, cx, request, &span).instrument(span.clone()).await;
         outcome.map(tonic::Response::new).map_err(|error| {
             span.in_scope(|| log_once(method, &error));
             status_from_error(&error)
@@ -159,27 +177,6 @@ where
         Some(crate::server::MESSAGE_BYTES_MAX),
         Some(crate::server::MESSAGE_BYTES_MAX),
     )
-}
-
-/// The log line of a failure that leaves the process: causes do not travel, so this is where they are seen.
-fn log_once(method: &MethodDescriptor, error: &Error) {
-    if error.code().is_fault() {
-        let cause = error.cause_chain();
-        tracing::error!(
-            rpc.method = method.path,
-            code = error.code().name(),
-            reason = error.reason(),
-            cause,
-            "call failed"
-        );
-    } else {
-        tracing::debug!(
-            rpc.method = method.path,
-            code = error.code().name(),
-            reason = error.reason(),
-            "call refused"
-        );
-    }
 }
 
 /// Answers a path that no method has.
@@ -204,7 +201,10 @@ where
     type Future = BoxFuture<'static, Result<tonic::Response<R>, tonic::Status>>;
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
-        Box::pin(self.served.clone().answer(self.method, request, self.call.clone()))
+        let (served, method, call) = (self.served.clone(), self.method, self.call.clone());
+        Box::pin(served.answer(method, request, async move |served, cx, request, _| {
+            served.enter(method, cx, request, call).await
+        }))
     }
 }
 
@@ -216,43 +216,16 @@ where
     F: for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<Streaming<R>>> + Clone + Send + Sync + 'static,
 {
     type Response = R;
-    type ResponseStream = std::pin::Pin<Box<dyn futures::Stream<Item = Result<R, tonic::Status>> + Send>>;
+    type ResponseStream = items::ToWire<R>;
     type Future = BoxFuture<'static, Result<tonic::Response<Self::ResponseStream>, tonic::Status>>;
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
-        let drained = self.served.inbound.clone().drained();
-        let answer = self.served.clone().answer(self.method, request, self.call.clone());
-        let method = self.method;
-        Box::pin(async move { Ok(answer.await?.map(|items| until_drained(method, items, drained))) })
+        let (served, method, call) = (self.served.clone(), self.method, self.call.clone());
+        Box::pin(served.answer(method, request, async move |served, cx, request, span| {
+            let items = served.enter_streaming(method, cx, request, call).await?;
+            Ok(items::to_wire(method, items, span.clone()))
+        }))
     }
-}
-
-/// Returns the items as they go on the wire; the last one tells the reader to go elsewhere when the process drains.
-fn until_drained<R: Send + 'static>(
-    method: &'static MethodDescriptor,
-    items: Streaming<R>,
-    drained: impl Future<Output = ()> + Send + 'static,
-) -> Pin<Box<dyn futures::Stream<Item = Result<R, tonic::Status>> + Send>> {
-    let drained: BoxFuture<'static, ()> = Box::pin(drained);
-    Box::pin(futures::stream::unfold(
-        Some((items, drained)),
-        move |state| async move {
-            let (mut items, mut drained) = state?;
-            tokio::select! {
-                item = items.next() => match item? {
-                    Ok(item) => Some((Ok(item), Some((items, drained)))),
-                    Err(error) => {
-                        log_once(method, &error);
-                        Some((Err(status_from_error(&error)), Some((items, drained))))
-                    }
-                },
-                () = &mut drained => {
-                    let going = Error::unavailable("GOING_AWAY", "this instance is stopping");
-                    Some((Err(status_from_error(&going)), None))
-                }
-            }
-        },
-    ))
 }
 
 impl<P: ?Sized> Clone for Served<P> {

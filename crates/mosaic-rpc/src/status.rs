@@ -34,6 +34,7 @@ pub fn status_from_error(error: &Error) -> Status {
 
 /// Returns the error that `status` stands for.
 ///
+/// A failure of another process of ours is in the log of that process, with its causes, and in no other.
 /// A status without our details (a proxy, another stack, the transport) gets the name of its code as its reason, and
 /// its text becomes the private cause: strangers' texts are not shown to strangers.
 pub fn error_from_status(status: &Status) -> Error {
@@ -42,7 +43,7 @@ pub fn error_from_status(status: &Status) -> Error {
     let Some(info) = details.error_info().filter(|info| info.domain == DOMAIN) else {
         return foreign(code, status);
     };
-    let mut error = Error::new(code, info.reason.clone(), status.message().to_owned());
+    let mut error = Error::new(code, info.reason.clone(), status.message().to_owned()).logged();
     if let Some(number) = info.metadata.get(NUMBER).and_then(|text| text.parse().ok()) {
         error = error.numbered(number);
     }
@@ -100,6 +101,7 @@ mod tests {
             assert_eq!((back.number(), back.http_status()), (Some(401_001), 422));
             assert_eq!(back.retry_after(), Some(Duration::from_secs(3)));
             assert_eq!(back.field_violations(), error.field_violations());
+            assert!(!back.is_to_be_logged(), "it was, where it arose");
         }
     }
 
@@ -107,6 +109,6 @@ mod tests {
     fn a_foreign_status_keeps_its_text_private() {
         let error = error_from_status(&Status::internal("pq: relation users does not exist"));
         assert_eq!((error.code(), error.message()), (Code::Internal, "internal error"));
-        assert!(error.cause_chain().contains("relation users"));
+        assert!(error.cause_chain().contains("relation users") && error.is_to_be_logged());
     }
 }
