@@ -47,7 +47,7 @@ use wechat::Wechat;
 /// A configuration with mistakes; keys or a database that cannot be used.
 pub async fn install(m: &mut Module) -> Result<()> {
     let config = Arc::new(m.config::<IdentityConfig>()?);
-    let store = Store::new(m.database(store::MIGRATIONS).await?);
+    let store = Store::new(m.database(store::MIGRATIONS).await?, m.cache());
     let policy = m.verifier().policy().clone();
     let keys = Arc::new(SigningKeys::open(m, &config, policy.clone())?);
     let broadcast = Arc::new(Broadcast::new(

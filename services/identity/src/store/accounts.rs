@@ -1,5 +1,6 @@
 //! Accounts and what signs in to them.
 
+use mosaic::cache::CacheKey;
 use mosaic::sql::sea_orm::Set;
 use mosaic::sql::sea_orm::entity::prelude::*;
 use mosaic::sql::{into_error, micros, unique_violation};
@@ -124,7 +125,10 @@ impl Store {
     ) -> Result<bool> {
         let added = insert_credential(self.database.connection(), runtime, account, key, None, None).await;
         match added {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.credentials.invalidate(&credentials_key(account)).await;
+                Ok(true)
+            }
             Err(error) if error.reason() == "CREDENTIAL_TAKEN" => Ok(false),
             Err(error) => Err(error),
         }
@@ -147,16 +151,26 @@ impl Store {
         row.map(stored).transpose()
     }
 
+    /// Returns how `account` can be signed in to, read through the cache.
     pub(crate) async fn credentials(&self, account: AccountId) -> Result<Vec<(CredentialKind, String)>> {
+        let found = self
+            .credentials
+            .get_or_load(&credentials_key(account), self.load_credentials(account))
+            .await?;
+        Ok(found
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(kind, identifier)| (kind_of(&kind), identifier))
+            .collect())
+    }
+
+    async fn load_credentials(&self, account: AccountId) -> Result<Option<Vec<(String, String)>>> {
         let rows = credential::Entity::find()
             .filter(credential::Column::AccountId.eq(account.get()))
             .all(self.database.connection())
             .await
             .map_err(into_error)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (kind_of(&row.kind), row.identifier))
-            .collect())
+        Ok(Some(rows.into_iter().map(|row| (row.kind, row.identifier)).collect()))
     }
 
     /// Returns a hash that a password of the account is checked against.
@@ -192,7 +206,8 @@ impl Store {
 
     /// Removes the account's credentials and ends its sessions, in one transaction.
     pub(crate) async fn close_account(&self, runtime: &Runtime, account: AccountId) -> Result<Revocation> {
-        self.database
+        let revocation = self
+            .database
             .transaction(|tx| async move {
                 let own = credential::Column::AccountId.eq(account.get());
                 credential::Entity::delete_many()
@@ -206,8 +221,14 @@ impl Store {
                     .map_err(into_error)?;
                 end_sessions(&tx, runtime, account).await
             })
-            .await
+            .await?;
+        self.credentials.invalidate(&credentials_key(account)).await;
+        Ok(revocation)
     }
+}
+
+fn credentials_key(account: AccountId) -> CacheKey {
+    CacheKey::new("credentials").part(account)
 }
 
 async fn insert_credential(

@@ -9,6 +9,7 @@ mod sessions;
 
 use std::time::Duration;
 
+use mosaic::cache::{Cache, ReadThrough};
 use mosaic::sql::Database;
 
 pub(crate) use accounts::CredentialKey;
@@ -21,10 +22,18 @@ pub(crate) const CLEAN_UP_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub(crate) struct Store {
     database: Database,
+    /// Kind and identifier of each credential of an account.
+    credentials: ReadThrough<Vec<(String, String)>>,
 }
 
+/// How long an account's credentials are cached; a change removes them earlier.
+const CACHED_FOR: Duration = Duration::from_secs(3600);
+
 impl Store {
-    pub(crate) const fn new(database: Database) -> Self {
-        Self { database }
+    pub(crate) fn new(database: Database, cache: &Cache) -> Self {
+        Self {
+            database,
+            credentials: ReadThrough::new(cache, CACHED_FOR),
+        }
     }
 }
