@@ -46,7 +46,7 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     request.extensions_mut().insert(facts);
 
     let work = catch_panic(pass(&edge, request, next, ip));
-    let outcome = match tokio::time::timeout(edge.config.request_timeout, work.instrument(span.clone())).await {
+    let outcome = match tokio::time::timeout(edge.config.request_timeout, work.instrument(span)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::internal(format!("panic: {panic}"))),
         Err(_) => Err(Error::deadline_exceeded(
@@ -75,7 +75,13 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let elapsed = edge.runtime.instant().saturating_duration_since(started);
     measure(&method, route, &response, elapsed);
-    span.in_scope(|| access_log::write(&edge.config, &method, route, &response, elapsed));
+    let line = access_log::Line {
+        trace_id: &request_id,
+        method: &method,
+        route,
+        elapsed,
+    };
+    access_log::write(&edge.config, &line, &response);
     response
 }
 
