@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, header};
 use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::layers::AddressLimiter;
+use crate::layers::{AddressLimiter, Meters};
 use crate::{EdgeConfig, RouteEntry, Routes, forward_auth, layers, openapi};
 
 /// What every request of a process meets; shared by all of them.
@@ -21,6 +21,7 @@ pub struct Edge {
     pub(crate) entries: Vec<RouteEntry>,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) addresses: AddressLimiter,
+    pub(crate) meters: Meters,
     openapi: String,
 }
 
@@ -97,6 +98,7 @@ impl EdgeBuilder {
             runtime: runtime.clone(),
             authenticator,
             addresses: AddressLimiter::default(),
+            meters: Meters::default(),
             openapi: openapi::merge(&self.documents)?,
             entries: self.entries,
             config,

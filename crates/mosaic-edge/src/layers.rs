@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -17,6 +17,7 @@ use axum::response::Response;
 use http::header::Entry;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use http_body_util::BodyExt as _;
+use metrics::Histogram;
 use mosaic_core::{Error, Result, catch_panic};
 use tracing::Instrument as _;
 
@@ -74,7 +75,7 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     }
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let elapsed = edge.runtime.instant().saturating_duration_since(started);
-    measure(&method, route, &response, elapsed);
+    edge.meters.record(&method, route, response.status().as_u16(), elapsed);
     let line = access_log::Line {
         trace_id: &request_id,
         method: &method,
@@ -194,17 +195,48 @@ fn secure_cookies(response: &mut Response) {
     }
 }
 
-fn measure(method: &Method, route: &str, response: &Response, elapsed: Duration) {
-    let verb = match method.as_str() {
-        known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known.to_owned(),
-        _ => "OTHER".to_owned(),
-    };
-    let labels = [
-        ("method", verb),
-        ("route", route.to_owned()),
-        ("status", response.status().as_str().to_owned()),
-    ];
-    metrics::histogram!("mosaic_http_request_seconds", &labels).record(elapsed);
+/// Durations of requests by route, verb and status; each histogram is looked up in the recorder once.
+#[derive(Default)]
+pub(crate) struct Meters {
+    by_route: RwLock<HashMap<String, ByOutcome>>,
+}
+
+/// Histograms of one route by verb and status.
+type ByOutcome = HashMap<(&'static str, u16), Histogram>;
+
+impl Meters {
+    fn record(&self, method: &Method, route: &str, status: u16, elapsed: Duration) {
+        let key = (verb_of(method), status);
+        {
+            let by_route = self.by_route.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(histogram) = by_route.get(route).and_then(|by_key| by_key.get(&key)) {
+                return histogram.record(elapsed);
+            }
+        }
+        let labels = [
+            ("method", key.0.to_owned()),
+            ("route", route.to_owned()),
+            ("status", status.to_string()),
+        ];
+        let histogram = metrics::histogram!("mosaic_http_request_seconds", &labels);
+        histogram.record(elapsed);
+        let mut by_route = self.by_route.write().unwrap_or_else(PoisonError::into_inner);
+        by_route.entry(route.to_owned()).or_default().insert(key, histogram);
+    }
+}
+
+/// A label has few values, whatever clients send.
+fn verb_of(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
 }
 
 /// Counts a request as worked on until dropped.

@@ -11,10 +11,11 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use mosaic_core::config::{Raw, Value};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt as lines;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt as lines};
 
 mosaic_core::config! {
     /// Logs.
@@ -58,7 +59,7 @@ pub struct LogLevel(String);
 impl Value for LogLevel {
     fn parse(raw: &Raw) -> Result<Self, String> {
         let text = String::parse(raw)?;
-        match text.parse::<EnvFilter>() {
+        match text.parse::<Targets>() {
             Ok(_) => Ok(Self(text)),
             Err(_) => Err("must be a level such as info, or levels by target such as info,mosaic_rpc=debug".to_owned()),
         }
@@ -69,9 +70,10 @@ impl Value for LogLevel {
 }
 
 impl LogLevel {
-    fn filter(&self) -> EnvFilter {
+    fn filter(&self) -> Targets {
         // sqlx logs each statement; slow ones are logged by us, without their values.
-        EnvFilter::new(&self.0).add_directive("sqlx=warn".parse().expect("a directive we wrote is one"))
+        let targets: Targets = self.0.parse().expect("it was parsed when it was read");
+        targets.with_target("sqlx", LevelFilter::WARN)
     }
 }
 
@@ -98,8 +100,9 @@ impl fmt::Debug for Metrics {
 }
 
 /// Seconds; from a cached local call to a request that somebody has given up on.
-const BUCKETS: [f64; 14] =
-    [0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+const BUCKETS: [f64; 14] = [
+    0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
@@ -118,11 +121,20 @@ where
     let install = || {
         let log = lines::layer().with_writer(writer);
         let log: Box<dyn Layer<_> + Send + Sync> = match config.format {
-            LogFormat::Json => Box::new(log.json().flatten_event(true).with_current_span(true).with_span_list(false)),
+            LogFormat::Json => Box::new(
+                log.json()
+                    .flatten_event(true)
+                    .with_current_span(true)
+                    .with_span_list(false),
+            ),
             LogFormat::Pretty => Box::new(log.compact().with_target(false)),
         };
         // Somebody else's subscriber (a host program's) stays.
-        let _ = tracing_subscriber::registry().with(more).with(log.with_filter(config.level.filter())).try_init();
+        let _ = tracing_subscriber::registry()
+            .with(more)
+            .with(config.level.filter())
+            .with(log)
+            .try_init();
         Metrics(recorder())
     };
     METRICS.get_or_init(install).clone()
@@ -130,7 +142,9 @@ where
 
 fn recorder() -> PrometheusHandle {
     let seconds = Matcher::Suffix("_seconds".to_owned());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS).expect("the list has buckets");
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &BUCKETS)
+        .expect("the list has buckets");
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     // A host program's recorder stays, too; then ours shows nothing.
@@ -170,11 +184,18 @@ mod tests {
         tracing::debug!("not written");
         let log = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.lines().count(), 1, "{log}");
-        assert!(log.contains(r#""trace_id":"abc""#) && log.contains(r#""message":"hello""#), "{log}");
+        assert!(
+            log.contains(r#""trace_id":"abc""#) && log.contains(r#""message":"hello""#),
+            "{log}"
+        );
         assert!(!log.contains('\u{1b}'), "{log}");
 
         metrics::histogram!("x_seconds").record(0.002);
-        assert!(metrics.render().contains("x_seconds_bucket{le=\"0.0025\"} 1"), "{}", metrics.render());
+        assert!(
+            metrics.render().contains("x_seconds_bucket{le=\"0.0025\"} 1"),
+            "{}",
+            metrics.render()
+        );
     }
 
     #[test]
