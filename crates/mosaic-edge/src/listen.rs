@@ -1,8 +1,9 @@
 //! The accept loop of the public port.
 //!
 //! Ours because `axum::serve` has no caps and no timeouts: half-sent heads and silent connections stay for ever. Here
-//! connections are counted in all and by address, watched ([`crate::watchdog`]), and at the end told to go (GOAWAY,
-//! `connection: close`), waited for, and cut.
+//! connections are counted in all and by address, watched ([`crate::watchdog`]), and at the end told to go, waited for,
+//! and cut. HTTP/2 has a frame for "told to go" that loses no request. HTTP/1.1 has only the header of an answer, so that
+//! a connection that rests is kept a moment longer: its next request may be on the way, and is answered.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use http::Request;
+use futures::FutureExt as _;
+use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -26,6 +28,9 @@ use crate::watchdog::{Patience, Watch, WatchedStream};
 /// What a client sends first to speak HTTP/2 without TLS (RFC 9113 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How long a resting HTTP/1.1 connection is kept after the process was told to stop.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Serves `router` on `listener` until `stop`, then drains connections for at most `grace`.
 pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, mut stop: StopSignal, grace: Duration) {
     let connections = TaskGroup::new(|panic| tracing::error!(task = panic.task, panic.message, "connection panicked"));
@@ -35,6 +40,20 @@ pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, m
         first_byte: config.first_byte_timeout,
         head: config.header_timeout,
         idle: config.idle_timeout,
+    };
+    let converse = |stream, peer: SocketAddr, slot| {
+        let Some(address) = by_ip.clone().enter(peer.ip(), max_connections_of(peer.ip(), &config)) else {
+            metrics::counter!("mosaic_http_connections_refused_total", "cause" => "per_ip").increment(1);
+            return;
+        };
+        let connection = Connection {
+            peer,
+            patience,
+            stop: connections.stop_signal(),
+            _slot: slot,
+            _address: address,
+        };
+        connections.spawn("http connection", connection.serve(stream, router.clone()));
     };
     loop {
         // A slot first: beyond the cap, connections wait in the kernel and cost us nothing.
@@ -56,24 +75,41 @@ pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, m
                 continue;
             }
         };
-        let Some(address) = by_ip.clone().enter(peer.ip(), max_connections_of(peer.ip(), &config)) else {
-            metrics::counter!("mosaic_http_connections_refused_total", "cause" => "per_ip").increment(1);
-            continue;
-        };
-        let connection = Connection {
-            peer,
-            patience,
-            stop: connections.stop_signal(),
-            _slot: slot,
-            _address: address,
-        };
-        connections.spawn("http connection", connection.serve(stream, router.clone()));
+        converse(stream, peer, slot);
     }
-    drop(listener);
+    for (stream, peer) in backlog(listener) {
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            converse(stream, peer, slot);
+        }
+    }
     let n_cut = connections.shutdown(grace).await;
     if n_cut > 0 {
         tracing::warn!(n_cut, "connections were cut at the end of the drain");
     }
+}
+
+/// Returns who was let in by the kernel before it was told to refuse.
+///
+/// Asked without tokio, which may not have heard of the last ones yet.
+fn backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let mut streams = Vec::new();
+    while let Ok((stream, peer)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            streams.push((stream, peer));
+        }
+    }
+    streams
+}
+
+/// Completes a moment after the end was asked for.
+async fn lingered(mut stop: StopSignal) {
+    stop.stopped().await;
+    tokio::time::sleep(LINGER).await;
 }
 
 /// The machine itself (a proxy, a developer) may open as many connections as there are.
@@ -102,15 +138,14 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, stream: TcpStream, router: Router) {
+    async fn serve(self, stream: TcpStream, router: Router) {
         let _ = stream.set_nodelay(true); // only latency is at stake
         let open = metrics::gauge!("mosaic_http_connections");
         open.increment(1.0);
         let watch = Watch::new();
-        let mut stop = self.stop.clone();
         let version = tokio::select! {
             version = self.version(&stream) => version,
-            () = stop.stopped() => None,
+            () = lingered(self.stop.clone()) => None,
         };
         if let Some(is_http2) = version {
             self.converse(stream, router, &watch, is_http2).await;
@@ -140,20 +175,25 @@ impl Connection {
             .flatten()
     }
 
-    async fn converse(&mut self, stream: TcpStream, router: Router, watch: &Arc<Watch>, is_http2: bool) {
+    async fn converse(&self, stream: TcpStream, router: Router, watch: &Arc<Watch>, is_http2: bool) {
         let peer = self.peer;
         let seen = watch.clone();
         let draining = Draining(self.stop.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let working = seen.work();
             request.extensions_mut().insert(ConnectInfo(peer));
+            let draining = draining.clone();
             request.extensions_mut().insert(draining.clone());
             if !is_http2 && seen.takes_two_lengths() {
                 request.extensions_mut().insert(TwoLengths);
             }
             let router = router.clone();
             async move {
-                let response = router.oneshot(request).await?;
+                let mut response = router.oneshot(request).await?;
+                if !is_http2 && draining.0.is_stopping() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
                 // The answer is work until its last byte: a streamed one may be silent for long.
                 Ok::<_, std::convert::Infallible>(response.map(|body| WorkingBody {
                     body,
@@ -164,7 +204,15 @@ impl Connection {
         let builder = builder(is_http2);
         let io = TokioIo::new(WatchedStream::new(stream, watch.clone()));
         let mut conversation = std::pin::pin!(builder.serve_connection(io, service));
-        let mut stopping = false;
+        let mut stop = self.stop.clone();
+        let farewell = async {
+            if is_http2 {
+                stop.stopped().await;
+            } else {
+                lingered(stop).await;
+            }
+        };
+        let mut farewell = std::pin::pin!(farewell.fuse());
         loop {
             tokio::select! {
                 outcome = conversation.as_mut() => {
@@ -177,10 +225,7 @@ impl Connection {
                     metrics::counter!("mosaic_http_connections_refused_total", "cause" => "silent").increment(1);
                     return;
                 }
-                () = self.stop.stopped(), if !stopping => {
-                    stopping = true;
-                    conversation.as_mut().graceful_shutdown();
-                }
+                () = &mut farewell => conversation.as_mut().graceful_shutdown(),
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Connections to the instances of one service.
 //!
 //! Each address has its own lazy connection that re-connects by itself; calls go round robin. A call that could not be
-//! sent because its instance refuses the connection is tried on the next one: nothing has happened yet, so that is safe
-//! for every method.
+//! sent because its instance cannot be connected to is tried on each of the others: nothing has happened yet, so that is
+//! safe for every method.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,15 +80,11 @@ impl Channel {
             .try_for_each(|address| endpoint(address, &ChannelOptions::default()).map(drop))
     }
 
-    /// Returns the instance for the next call.
-    pub(crate) fn pick(&self) -> tonic::transport::Channel {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.instances[turn % self.instances.len()].clone()
-    }
-
-    /// Returns how many instances there are to try.
-    pub(crate) fn n_instances(&self) -> usize {
-        self.instances.len()
+    /// Returns the instances in the order in which the next call is to try them: each once, the first in turn first.
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &tonic::transport::Channel> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.instances.len();
+        let (before, from_first) = self.instances.split_at(first);
+        from_first.iter().chain(before)
     }
 }
 
@@ -105,4 +101,50 @@ fn endpoint(address: &str, options: &ChannelOptions) -> Result<Endpoint, Channel
         .keep_alive_while_idle(true)
         .tcp_nodelay(true)
         .http2_adaptive_window(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_told_before_any_call() {
+        #[track_caller]
+        fn check(address: &str, is_good: bool) {
+            assert_eq!(Channel::check(&[address.to_owned()]).is_ok(), is_good, "{address}");
+        }
+        check("http://10.0.0.7:9080", true);
+        check("http://users.internal:9080", true);
+        check("http://[::1]:9080", true);
+        for bad in [
+            "",
+            "users",
+            "users:9080",
+            "http://users",
+            "http://:9080",
+            "https://users:9080",
+            "grpc://users:9080",
+            "http://users:99999",
+            "http://users:9080/path",
+            "http://a@users:9080",
+            "http://us ers:9080",
+        ] {
+            check(bad, false);
+        }
+        assert!(matches!(Channel::check(&[]), Err(ChannelError::NoAddress)));
+        let good_and_bad = ["http://a:1".to_owned(), "b".to_owned()];
+        assert!(Channel::check(&good_and_bad).is_err());
+    }
+
+    #[tokio::test]
+    async fn each_call_tries_every_instance_once_and_the_turns_go_round() {
+        let addresses = ["http://a:1", "http://b:1", "http://c:1"].map(str::to_owned);
+        let channel = Channel::connect(&addresses, &ChannelOptions::default()).unwrap();
+        let position =
+            |found: &tonic::transport::Channel| channel.instances.iter().position(|it| std::ptr::eq(it, found));
+        let orders: Vec<Vec<_>> = (0..4)
+            .map(|_| channel.in_turn().filter_map(position).collect())
+            .collect();
+        assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
+    }
 }

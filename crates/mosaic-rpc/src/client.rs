@@ -9,6 +9,7 @@ use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::peer::PeerToken;
+use crate::unsent::{self, Unsent};
 use crate::{BoxFuture, Channel, Directory, Served, Streaming, error_from_status, metadata};
 
 /// A generated client.
@@ -113,10 +114,10 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
             }
             Binding::Remote(channel) => {
                 let cx = cx.with_timeout(method.timeout);
-                let work = async {
-                    let reply = self.send(channel, method, &cx, request).await?;
+                let work = self.send(channel, &cx, request, move |mut grpc, request| async move {
+                    let reply = grpc.unary(request, path(method), codec()).await?;
                     Ok(reply.into_inner())
-                };
+                });
                 self.shared.guard.run(method, &cx, work).await
             }
         }
@@ -145,8 +146,11 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
             Binding::Remote(channel) => {
-                let work = self.send_streaming(channel, method, &cx, request);
-                let items = self.shared.guard.run(method, &cx, work).await?;
+                let work = self.send(channel, &cx, request, move |mut grpc, request| async move {
+                    let reply = grpc.server_streaming(request, path(method), codec()).await?;
+                    Ok(reply.into_inner())
+                });
+                let items: tonic::Streaming<R> = self.shared.guard.run(method, &cx, work).await?;
                 Ok(Box::pin(
                     items.map(|item| item.map_err(|status| error_from_status(&status))),
                 ))
@@ -170,57 +174,43 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         Ok(shared.binding.get_or_init(|| found))
     }
 
-    /// Sends a request, to the next instance if the connection to one is refused.
-    async fn send<Q, R>(
+    /// Sends a request with `call`, to the next instance if the connection to one cannot be made.
+    async fn send<Q, T, F>(
         &self,
         channel: &Channel,
-        method: &'static MethodDescriptor,
         cx: &Context,
         request: Q,
-    ) -> Result<tonic::Response<R>>
+        call: impl Fn(Grpc, tonic::Request<Q>) -> F,
+    ) -> Result<T>
     where
-        Q: Message + Default + Clone + 'static,
-        R: Message + Default + 'static,
+        Q: Message + Default + Clone,
+        F: Future<Output = Result<T, tonic::Status>>,
     {
-        let mut left = channel.n_instances();
-        loop {
-            left -= 1;
-            let mut grpc = grpc(channel.pick());
-            if let Err(error) = grpc.ready().await {
-                if left > 0 {
-                    continue;
+        let mut last = None;
+        for instance in channel.in_turn() {
+            // A connection that its server has just ended is made anew once, before the next instance has its turn.
+            for _ in 0..2 {
+                let mut grpc = grpc(instance.clone());
+                let outcome = match grpc.ready().await {
+                    Ok(()) => call(grpc, self.outgoing(cx, request.clone())).await,
+                    Err(error) => Err(tonic::Status::from_error(error.into())),
+                };
+                let status = match outcome {
+                    Ok(reply) => return Ok(reply),
+                    Err(status) => status,
+                };
+                let unsent = unsent::why(&status).ok_or_else(|| error_from_status(&status))?;
+                last = Some(status);
+                if unsent == Unsent::NotConnected {
+                    break;
                 }
-                return Err(unreachable_service(error));
-            }
-            // The last instance takes the request itself, the others a copy.
-            let message = request.clone();
-            let outcome = grpc.unary(self.outgoing(cx, message), path(method), codec()).await;
-            match outcome {
-                Err(status) if left > 0 && is_unsent(&status) => {}
-                outcome => return outcome.map_err(|status| error_from_status(&status)),
             }
         }
-    }
-
-    async fn send_streaming<Q, R>(
-        &self,
-        channel: &Channel,
-        method: &'static MethodDescriptor,
-        cx: &Context,
-        request: Q,
-    ) -> Result<tonic::Streaming<R>>
-    where
-        Q: Message + Default + Clone + 'static,
-        R: Message + Default + 'static,
-    {
-        let mut grpc = grpc(channel.pick());
-        grpc.ready().await.map_err(unreachable_service)?;
-        let outcome = grpc
-            .server_streaming(self.outgoing(cx, request), path(method), codec())
-            .await;
-        outcome
-            .map(tonic::Response::into_inner)
-            .map_err(|status| error_from_status(&status))
+        let error = Error::unavailable("SERVICE_UNREACHABLE", "the service cannot be reached");
+        Err(match last {
+            Some(status) => error.caused_by(status),
+            None => error,
+        })
     }
 
     fn outgoing<Q>(&self, cx: &Context, message: Q) -> tonic::Request<Q> {
@@ -236,8 +226,10 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     }
 }
 
-fn grpc(channel: tonic::transport::Channel) -> tonic::client::Grpc<tonic::transport::Channel> {
-    tonic::client::Grpc::new(channel)
+type Grpc = tonic::client::Grpc<tonic::transport::Channel>;
+
+fn grpc(channel: tonic::transport::Channel) -> Grpc {
+    Grpc::new(channel)
         .max_decoding_message_size(crate::server::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(crate::server::MESSAGE_BYTES_MAX)
 }
@@ -248,25 +240,6 @@ fn codec<Q, R>() -> tonic_prost::ProstCodec<Q, R> {
 
 fn path(method: &'static MethodDescriptor) -> PathAndQuery {
     PathAndQuery::from_static(method.path)
-}
-
-fn unreachable_service(cause: tonic::transport::Error) -> Error {
-    Error::unavailable("SERVICE_UNREACHABLE", "the service cannot be reached").caused_by(cause)
-}
-
-/// Did the connection fail before the request was on its way?
-fn is_unsent(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
-        {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 /// Sends a message through encode and decode.

@@ -147,3 +147,56 @@ impl std::fmt::Debug for Directory {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static SERVICE: ServiceDescriptor = ServiceDescriptor {
+        name: "users.v1.Users",
+        methods: &[],
+        file_descriptor_set: &[],
+        openapi: "",
+        sensitive: &[],
+    };
+
+    fn directory(addresses: &[(&str, &[&str])]) -> Result<Directory, ChannelError> {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        let addresses = addresses
+            .iter()
+            .map(|(domain, list)| ((*domain).to_owned(), texts(list)))
+            .collect();
+        let runtime = Runtime::system();
+        Directory::new(&runtime, LocalCalls::Direct, None, ChannelOptions::default(), addresses)
+    }
+
+    #[test]
+    fn a_bad_address_is_told_at_the_start_with_its_text() {
+        let error = directory(&[("users", &["http://a:1", "nowhere"])]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"nowhere\" is not an address of the form http://host:port"
+        );
+        assert!(matches!(directory(&[("users", &[])]), Err(ChannelError::NoAddress)));
+    }
+
+    #[tokio::test]
+    async fn what_is_served_here_is_called_here_whatever_the_list_says() {
+        let directory = directory(&[("users", &["http://a:1"])]).unwrap();
+        assert!(matches!(directory.find::<()>(&SERVICE), Ok(Binding::Remote(_))));
+        directory.add(Served::new(&SERVICE, Arc::new(())));
+        assert!(matches!(directory.find::<()>(&SERVICE), Ok(Binding::Local(_))));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_no_binding_for_ever() {
+        let directory = directory(&[]).unwrap();
+        let error = directory.find::<()>(&SERVICE).unwrap_err();
+        assert_eq!(
+            (error.reason(), error.message()),
+            ("SERVICE_UNKNOWN", "no instance of users is known")
+        );
+        directory.add(Served::new(&SERVICE, Arc::new(())));
+        assert!(directory.find::<()>(&SERVICE).is_ok());
+    }
+}

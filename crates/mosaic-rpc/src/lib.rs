@@ -11,11 +11,13 @@ mod client;
 mod directory;
 mod inbound;
 mod items;
+mod listen;
 mod metadata;
 mod peer;
 mod served;
 mod server;
 mod status;
+mod unsent;
 
 use std::pin::Pin;
 

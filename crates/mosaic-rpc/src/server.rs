@@ -1,7 +1,6 @@
 //! The gRPC listener of a process: every service it serves, health and reflection on one port.
 //!
-//! The limits are ours because the defaults are not limits: streams per connection and local resets are unbounded in
-//! tonic, keep-alive is off, a connection lives for ever.
+//! Who serves is put together here; how connections are accepted, limited and ended is [`crate::listen`].
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,6 +12,7 @@ use tonic::service::RoutesBuilder;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::listen::listen;
 use crate::{Directory, Inbound, Serve};
 
 /// Largest message in either direction.
@@ -77,10 +77,11 @@ impl GrpcServer {
         &self.services
     }
 
-    /// Serves until `stop` completes, then refuses new calls and lets the running ones end.
+    /// Serves until `stop` completes, then refuses new connections and lets the running calls end; whoever drops the
+    /// returned future cuts them.
     ///
     /// # Errors
-    /// Those of the transport.
+    /// `Internal` if the descriptors of the services are none, which those of generated code are not.
     pub async fn serve(
         mut self,
         listener: TcpListener,
@@ -93,7 +94,6 @@ impl GrpcServer {
                 .set_service_status(service.name, ServingStatus::Serving)
                 .await;
         }
-        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         let health = self.health.clone();
         let services = self.services;
         let stop = async move {
@@ -102,17 +102,8 @@ impl GrpcServer {
                 health.set_service_status(service.name, ServingStatus::NotServing).await;
             }
         };
-        tonic::transport::Server::builder()
-            .max_concurrent_streams(options.max_concurrent_streams)
-            .http2_max_local_error_reset_streams(Some(1024))
-            .http2_max_header_list_size(16 * 1024)
-            .http2_keepalive_interval(Some(options.keep_alive_interval))
-            .http2_keepalive_timeout(Some(options.keep_alive_timeout))
-            .max_connection_age(options.max_connection_age)
-            .add_routes(self.routes.routes())
-            .serve_with_incoming_shutdown(incoming, stop)
-            .await
-            .map_err(Error::internal)
+        listen(listener, self.routes.routes().prepare(), options, stop).await;
+        Ok(())
     }
 
     fn add_reflection(&mut self) -> Result<()> {

@@ -64,13 +64,37 @@ pub fn error_from_status(status: &Status) -> Error {
 }
 
 fn foreign(code: Code, status: &Status) -> Error {
+    // Timers of tonic, here and in servers elsewhere, call the end of `grpc-timeout` a cancellation.
+    let code = match code {
+        Code::Cancelled if status.message() == tonic::TimeoutExpired(()).to_string() => Code::DeadlineExceeded,
+        Code::Unknown | Code::Internal if is_broken_connection(status) => Code::Unavailable,
+        code => code,
+    };
     let message = match code {
         Code::Unavailable => "the service cannot be reached",
         Code::DeadlineExceeded => "the request took too long",
         Code::Unknown | Code::Internal | Code::DataLoss => "internal error",
         _ => "the request was refused",
     };
-    Error::new(code, code.name(), message).caused_by(format!("status from another server: {}", status.message()))
+    let mut cause = format!("status from another server: {}", status.message());
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        cause = format!("{cause}: {error}");
+        source = error.source();
+    }
+    Error::new(code, code.name(), message).caused_by(cause)
+}
+
+/// Did the connection break before the answer was whole? Statuses that a server has sent have no source.
+fn is_broken_connection(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<hyper::Error>() || error.is::<h2::Error>() || error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 #[cfg(test)]
