@@ -11,7 +11,7 @@ mod reply;
 mod until;
 
 pub use app::{Shape, TestApp, TestAppBuilder};
-pub use engine::engine_url;
+pub use engine::{FreshDatabase, engine_url};
 pub use log::log;
 pub use reply::{Caller, Reply};
 pub use until::until;

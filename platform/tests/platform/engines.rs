@@ -1,12 +1,12 @@
 //! The same journeys on the engines of production: PostgreSQL, MySQL (MariaDB), Redis.
 
-use mosaic_testing::{Shape, TestAppBuilder, engine_url};
+use mosaic_testing::{FreshDatabase, Shape, TestAppBuilder, engine_url};
 use serde_json::json;
 
 use crate::support::{PASSWORD, User, code_for, content_user, failure, homestay_token, ok, platform};
 
-/// Everything that touches tables, counters and codes, once through. People have names of their own in each run: the
-/// engines keep what earlier runs wrote.
+/// Everything that touches tables, counters and codes, once through. People have names of their own in each run: a
+/// shared cache keeps what earlier runs counted.
 async fn journey(builder: TestAppBuilder) {
     let app = builder.start().await;
     let run = app.runtime().random_digits(8);
@@ -52,13 +52,17 @@ async fn journey(builder: TestAppBuilder) {
     app.stop().await;
 }
 
-async fn on(variables: &[(&str, &str)]) {
+/// Runs the journey on the engines that the variables name, in a database of its own.
+async fn on(database: &str, cache: Option<&str>) {
+    let Some(url) = engine_url(database) else { return };
     let mut builder = platform(Shape::Together);
-    for (key, variable) in variables {
+    if let Some(variable) = cache {
         let Some(url) = engine_url(variable) else { return };
-        builder = builder.set(key, url);
+        builder = builder.set("cache.url", url);
     }
-    journey(builder).await;
+    let database = FreshDatabase::create(&url).await;
+    journey(builder.set("database.url", database.url())).await;
+    database.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,16 +72,12 @@ async fn embedded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_and_redis() {
-    on(&[
-        ("database.url", "MOSAIC_TEST_POSTGRES"),
-        ("cache.url", "MOSAIC_TEST_REDIS"),
-    ])
-    .await;
+    on("MOSAIC_TEST_POSTGRES", Some("MOSAIC_TEST_REDIS")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql() {
-    on(&[("database.url", "MOSAIC_TEST_MYSQL")]).await;
+    on("MOSAIC_TEST_MYSQL", None).await;
 }
 
 /// Two instances of the capabilities on one database and one Redis: a sign-out at one is seen by the other.
@@ -86,10 +86,11 @@ async fn two_instances_share_their_engines() {
     let (Some(database), Some(cache)) = (engine_url("MOSAIC_TEST_POSTGRES"), engine_url("MOSAIC_TEST_REDIS")) else {
         return;
     };
+    let database = FreshDatabase::create(&database).await;
     let keys = tempfile::tempdir().unwrap();
     let instance = || {
         platform(Shape::Together)
-            .set("database.url", database.clone())
+            .set("database.url", database.url())
             .set("cache.url", cache.clone())
             .set("identity.keys_dir", keys.path().display().to_string())
     };
@@ -109,6 +110,7 @@ async fn two_instances_share_their_engines() {
     .await;
     here.stop().await;
     there.stop().await;
+    database.remove().await;
 }
 
 /// A cache that is gone slows and breaks nothing that does not need it.
