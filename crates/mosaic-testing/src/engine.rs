@@ -41,43 +41,48 @@ impl FreshDatabase {
             name,
         };
         if fresh.is_postgres() {
-            fresh.execute(&format!("CREATE DATABASE {}", fresh.name)).await;
+            execute(url, &[format!("CREATE DATABASE {}", fresh.name)]).await;
         }
         fresh
     }
 
     /// Returns the URL to use.
-    ///
-    /// # Panics
-    /// If the engine's URL has no path.
     pub fn url(&self) -> String {
-        let (server, _) = self.engine.rsplit_once('/').expect("a URL with a database");
-        format!("{server}/{}", self.name)
+        self.url_of(&self.name)
     }
 
-    /// Removes the database, or on MySQL those of each module.
+    /// Removes the database, or on MySQL that of each module.
+    ///
+    /// # Panics
+    /// If the engine does not let us.
     pub async fn remove(self) {
         if self.is_postgres() {
-            return self.execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+            let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+            return execute(&self.engine, &[statement]).await;
         }
-        for module in ["identity", "users", "messaging"] {
-            self.execute(&format!("DROP DATABASE IF EXISTS {}_{module}", self.name))
-                .await;
-        }
+        let of_module = |module: &str| format!("{}_{module}", self.name);
+        let statements =
+            ["users", "messaging", "identity"].map(|module| format!("DROP DATABASE {}", of_module(module)));
+        execute(&self.url_of(&of_module("identity")), &statements).await;
     }
 
     fn is_postgres(&self) -> bool {
         self.engine.starts_with("postgres")
     }
 
-    async fn execute(&self, sql: &str) {
-        let connection = Connection::connect(&self.engine)
-            .await
-            .expect("an engine that is there");
+    fn url_of(&self, name: &str) -> String {
+        let (server, _) = self.engine.rsplit_once('/').expect("a URL with a database");
+        format!("{server}/{name}")
+    }
+}
+
+async fn execute(url: &str, statements: &[String]) {
+    let connection = Connection::connect(url).await.expect("an engine that is there");
+    for statement in statements {
         connection
-            .execute_unprepared(sql)
+            .execute_unprepared(statement)
             .await
             .expect("a statement that is allowed");
-        connection.close().await.expect("a connection that closes");
     }
+    connection.close().await.expect("a connection that closes");
 }
