@@ -222,6 +222,70 @@ impl AsyncWrite for WatchedStream {
 mod tests {
     use super::*;
 
+    const PATIENCE: Patience = Patience {
+        first_byte: Duration::from_secs(5),
+        head: Duration::from_secs(7),
+        idle: Duration::from_secs(60),
+    };
+
+    /// Returns the whole seconds after which the connection has used up its patience.
+    async fn seconds(watch: &Watch, is_http2: bool) -> u64 {
+        let started = Instant::now();
+        watch.expired(PATIENCE, is_http2).await;
+        started.elapsed().as_secs()
+    }
+
+    async fn sleep(secs: u64) {
+        tokio::time::sleep(Duration::from_secs(secs)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_has_the_time_of_a_first_byte() {
+        assert_eq!(seconds(&Watch::new(), false).await, 5);
+        assert_eq!(seconds(&Watch::new(), true).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_from_its_first_byte_however_many_follow() {
+        for is_http2 in [false, true] {
+            let watch = Watch::new();
+            sleep(3).await;
+            assert!(watch.saw_bytes());
+            sleep(4).await;
+            assert!(!watch.saw_bytes(), "the same head");
+            assert_eq!(seconds(&watch, is_http2).await, 3);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_request_that_is_worked_on_is_cut() {
+        let watch = Watch::new();
+        watch.saw_bytes();
+        let (first, second) = (watch.work(), watch.work());
+        let patient = tokio::time::timeout(Duration::from_secs(3600), watch.expired(PATIENCE, false));
+        assert!(patient.await.is_err());
+        drop(first);
+        let patient = tokio::time::timeout(Duration::from_secs(3600), watch.expired(PATIENCE, false));
+        assert!(patient.await.is_err(), "the other one is worked on");
+        drop(second);
+        assert_eq!(seconds(&watch, false).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_until_its_idle_time_or_its_next_head_is_over() {
+        let watch = Watch::new();
+        drop(watch.work());
+        sleep(50).await;
+        assert!(watch.saw_bytes());
+        assert_eq!(seconds(&watch, false).await, 7);
+        // Frames between the requests of HTTP/2 are no heads, and do not keep a connection for ever either.
+        let watch = Watch::new();
+        drop(watch.work());
+        sleep(50).await;
+        watch.saw_bytes();
+        assert_eq!(seconds(&watch, true).await, 60);
+    }
+
     #[test]
     fn lengths_are_counted_in_the_head_only_however_its_bytes_arrive() {
         #[track_caller]

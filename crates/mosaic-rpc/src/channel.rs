@@ -91,7 +91,9 @@ impl Channel {
 fn endpoint(address: &str, options: &ChannelOptions) -> Result<Endpoint, ChannelError> {
     let bad = || ChannelError::BadAddress(address.to_owned());
     let uri: http::Uri = address.parse().map_err(|_| bad())?;
-    if uri.scheme_str() != Some("http") || uri.port_u16().is_none() {
+    let has_host = uri.host().is_some_and(|host| !host.is_empty());
+    let is_bare = uri.path() == "/" && uri.query().is_none() && !address.contains('@');
+    if uri.scheme_str() != Some("http") || !has_host || uri.port_u16().is_none() || !is_bare {
         return Err(bad());
     }
     Ok(Endpoint::from(uri)
@@ -126,6 +128,7 @@ mod tests {
             "grpc://users:9080",
             "http://users:99999",
             "http://users:9080/path",
+            "http://users:9080?query",
             "http://a@users:9080",
             "http://us ers:9080",
         ] {

@@ -84,7 +84,12 @@ impl App {
     ///
     /// Exit codes: 0 stopped by a signal, 2 bad configuration, 1 failed.
     pub fn main(self) -> ExitCode {
-        let args = match Args::try_parse_from(self.command_line(std::env::args_os())) {
+        self.main_with(std::env::args_os())
+    }
+
+    /// As [`App::main`], with other arguments; the first is the name of the program.
+    pub fn main_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let args = match Args::try_parse_from(self.command_line(arguments.into_iter())) {
             Ok(args) => args,
             Err(error) => {
                 let _ = error.print(); // nobody is left to be told
