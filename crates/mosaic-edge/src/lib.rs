@@ -1,7 +1,7 @@
 //! The HTTP border: everything between a socket and a generated client.
 //!
 //! A request passes, in this order: the accept loop ([`listen`]: connection caps, first byte, header and idle timeouts),
-//! the layers ([`Edge::service`]: request id and span, panic, deadline, size, load, rate), and its generated route
+//! the layers ([`EdgeBuilder::build`]: request id and span, panic, deadline, size, load, rate), and its generated route
 //! ([`Routes`]: authentication, JSON to message, client). Answers and errors of every origin, our own rejections
 //! included, are rendered by one place in the envelope style of their service, and logged by one place, once.
 

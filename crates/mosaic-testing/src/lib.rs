@@ -1,7 +1,7 @@
 //! Applications under test: in one process, in several, or strictly encoded, with the same calls and the same answers.
 //!
 //! A [`TestApp`] starts real processes of an [`App`](mosaic::App) within the test: real listeners on free ports, the
-//! embedded engines in a directory of its own (or the real ones, see [`engine`]), everything gone when it is dropped. The
+//! embedded engines in a directory of its own (or the real ones, see [`engine_url`]), everything gone when it is dropped. The
 //! log of the test process is kept in memory, for tests that look for what must not be in it ([`log`]).
 
 mod app;

@@ -1,6 +1,6 @@
 //! Sends messages to people: one service sends, all products ask it.
 //!
-//! A provider is a [`Sender`](sender::Sender); decorators around it keep to its limits and turn to another one when it
+//! A provider is a `Sender`; decorators around it keep to its limits and turn to another one when it
 //! fails, each a small type that knows nothing of the others. Which providers there are and how they are put together is
 //! configuration. The embedded provider is real in that it keeps what it was given: its outbox is read by tests and, in
 //! development mode, by people.
