@@ -12,10 +12,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::Counter;
 use mosaic_core::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,7 @@ pub struct ReadThrough<T> {
     ttl: Duration,
     flights: Arc<Mutex<HashMap<String, Flight>>>,
     doubtful: Arc<Doubtful>,
+    hits: Arc<OnceLock<(String, Counter)>>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -63,6 +65,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
             ttl,
             flights: Arc::default(),
             doubtful: Arc::default(),
+            hits: Arc::default(),
             of: PhantomData,
         }
     }
@@ -71,16 +74,16 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
     ///
     /// # Errors
     /// Those of `load`, for everybody who waited for it; a cache that fails is not an error.
-    pub async fn get_or_load(
-        &self,
-        key: &CacheKey,
-        load: impl Future<Output = Result<Option<T>>> + Send,
-    ) -> Result<Option<T>> {
+    pub async fn get_or_load<F>(&self, key: &CacheKey, load: impl FnOnce() -> F + Send) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Option<T>>> + Send,
+    {
         let engine = self.read(key).await;
         if let Engine::Row(row) = engine {
             return Ok(row);
         }
-        self.load_once(key, load, &engine).await
+        // A load is a large future (a query is kilobytes): it is made, and boxed, only where it is needed.
+        Box::pin(self.load_once(key, load, &engine)).await
     }
 
     async fn read(&self, key: &CacheKey) -> Engine<T> {
@@ -91,7 +94,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         match self.cache.get(key).await {
             Ok(Some(bytes)) if !is_claim(&bytes) => match decode(&bytes) {
                 Some(row) => {
-                    count(key, "hit");
+                    self.count_hit(key);
                     return Engine::Row(row);
                 }
                 // Another release wrote it; the claim needs the place.
@@ -129,12 +132,15 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         }
     }
 
-    async fn load_once(
+    async fn load_once<F>(
         &self,
         key: &CacheKey,
-        load: impl Future<Output = Result<Option<T>>> + Send,
+        load: impl FnOnce() -> F + Send,
         engine: &Engine<T>,
-    ) -> Result<Option<T>> {
+    ) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Option<T>>> + Send,
+    {
         let mut load = Some(load);
         loop {
             let mut landed = match self.board(key) {
@@ -142,7 +148,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
                     let Some(load) = load.take() else {
                         return Err(Error::internal("a load is used once"));
                     };
-                    return self.fly(key, takeoff, load, engine).await;
+                    return self.fly(key, takeoff, load(), engine).await;
                 }
                 Boarded::Passenger(landed) => landed,
             };
@@ -245,6 +251,16 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
 }
 
 impl<T> ReadThrough<T> {
+    /// Counts the usual case with a counter that was looked up once: rows of one type have keys of one name.
+    fn count_hit(&self, key: &CacheKey) {
+        let (name, hits) = self.hits.get_or_init(|| (key.name().to_owned(), counter(key, "hit")));
+        if name == key.name() {
+            hits.increment(1);
+        } else {
+            count(key, "hit");
+        }
+    }
+
     fn flights(&self) -> MutexGuard<'_, HashMap<String, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -332,7 +348,11 @@ fn share(error: &Arc<Error>) -> Error {
 }
 
 fn count(key: &CacheKey, outcome: &'static str) {
-    metrics::counter!("mosaic_cache_reads_total", "of" => key.name().to_owned(), "outcome" => outcome).increment(1);
+    counter(key, outcome).increment(1);
+}
+
+fn counter(key: &CacheKey, outcome: &'static str) -> Counter {
+    metrics::counter!("mosaic_cache_reads_total", "of" => key.name().to_owned(), "outcome" => outcome)
 }
 
 impl<T> Clone for ReadThrough<T> {
@@ -342,6 +362,7 @@ impl<T> Clone for ReadThrough<T> {
             ttl: self.ttl,
             flights: self.flights.clone(),
             doubtful: self.doubtful.clone(),
+            hits: self.hits.clone(),
             of: PhantomData,
         }
     }

@@ -79,17 +79,29 @@ impl Trace {
 
     /// Returns the `traceparent` header.
     pub fn to_traceparent(self) -> String {
-        format!(
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace_id,
-            self.span_id,
-            u8::from(self.sampled)
-        )
+        let mut text = String::with_capacity(55);
+        text.push_str("00-");
+        push_hex(&mut text, self.trace_id.to_be_bytes());
+        text.push('-');
+        push_hex(&mut text, self.span_id.to_be_bytes());
+        text.push_str(if self.sampled { "-01" } else { "-00" });
+        text
     }
 
     /// Returns the request id that people quote: the trace id in hexadecimal.
     pub fn request_id(self) -> String {
-        format!("{:032x}", self.trace_id)
+        let mut text = String::with_capacity(32);
+        push_hex(&mut text, self.trace_id.to_be_bytes());
+        text
+    }
+}
+
+/// Appends `bytes` in hexadecimal: done for every request, where `{:032x}` shows in profiles.
+fn push_hex<const N: usize>(text: &mut String, bytes: [u8; N]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     let route = request.extensions().get::<MatchedPath>().cloned();
     let uri = request.uri().clone();
     let method = request.method().clone();
-    let span = tracing::info_span!("request", trace_id = %request_id);
+    let span = tracing::info_span!("request", trace_id = request_id);
     let ip = facts.origin.ip;
     request.extensions_mut().insert(facts);
 

@@ -148,18 +148,20 @@ fn is_length(line: &[u8]) -> bool {
 }
 
 impl HeadScan {
-    fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                _ if self.is_over => return,
-                b'\n' if self.line.is_empty() || self.line == b"\r" => self.is_over = true,
-                b'\n' => {
-                    self.n_lengths += usize::from(is_length(&self.line));
-                    self.line.clear();
-                }
-                byte if self.line.len() <= LENGTH.len() => self.line.push(*byte),
-                _ => {}
-            }
+    /// Longest beginning of a line that is kept: the name and what ends it.
+    const KEPT_MAX: usize = LENGTH.len() + 1;
+
+    fn feed(&mut self, mut bytes: &[u8]) {
+        while !self.is_over {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let line = &bytes[..end.unwrap_or(bytes.len())];
+            let room = Self::KEPT_MAX - self.line.len();
+            self.line.extend_from_slice(&line[..line.len().min(room)]);
+            let Some(end) = end else { return };
+            self.is_over = self.line.is_empty() || self.line == b"\r";
+            self.n_lengths += usize::from(is_length(&self.line));
+            self.line.clear();
+            bytes = &bytes[end + 1..];
         }
     }
 }

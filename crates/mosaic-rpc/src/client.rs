@@ -220,7 +220,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
             request.metadata_mut().insert(metadata::PEER, token);
         }
         if let Some(remaining) = cx.remaining() {
-            request.set_timeout(remaining);
+            metadata::write_timeout(&mut request, remaining);
         }
         request
     }

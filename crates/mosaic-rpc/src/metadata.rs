@@ -21,25 +21,48 @@ const TEXT_MAX: usize = 512;
 
 /// Writes what the next process must know.
 pub(crate) fn write(cx: &Context, metadata: &mut MetadataMap) {
-    let mut put = |name: &'static str, text: &str| {
+    let mut put = |name: &'static str, text: &str, varies: Varies| {
         // A text that cannot stand in a header is not sent: it came from outside and is only advice.
-        if let Ok(value) = text.parse::<AsciiMetadataValue>() {
+        if let Ok(mut value) = text.parse::<AsciiMetadataValue>() {
+            value.set_sensitive(varies == Varies::ByRequest);
             metadata.insert(name, value);
         }
     };
-    put(TRACEPARENT, &cx.trace().to_traceparent());
+    put(TRACEPARENT, &cx.trace().to_traceparent(), Varies::ByRequest);
     if let Some(identity) = cx.identity() {
-        put(AUTHORIZATION, &format!("Bearer {}", identity.token.expose()));
+        put(
+            AUTHORIZATION,
+            &format!("Bearer {}", identity.token.expose()),
+            Varies::ByRequest,
+        );
     }
     if let Some(key) = cx.idempotency_key() {
-        put(IDEMPOTENCY_KEY, key);
+        put(IDEMPOTENCY_KEY, key, Varies::ByRequest);
     }
     if let Some(ip) = cx.origin().ip {
-        put(ORIGIN_IP, &ip.to_string());
+        put(ORIGIN_IP, &ip.to_string(), Varies::ByRequest);
     }
     if let Some(agent) = &cx.origin().user_agent {
-        put(ORIGIN_AGENT, agent);
+        put(ORIGIN_AGENT, agent, Varies::Seldom);
     }
+}
+
+/// Writes how much time the next process has.
+pub(crate) fn write_timeout<Q>(request: &mut tonic::Request<Q>, timeout: Duration) {
+    request.set_timeout(timeout);
+    if let Some(value) = request.metadata_mut().get_mut(TIMEOUT) {
+        value.set_sensitive(true);
+    }
+}
+
+/// How often a header has another value.
+///
+/// What is new with each request would push everything else out of the header table of its connection (RFC 7541 4), at
+/// a cost at both ends; "sensitive" is what the HTTP/2 library calls a value that stays out of the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Varies {
+    ByRequest,
+    Seldom,
 }
 
 /// Returns the trace that the caller is part of.

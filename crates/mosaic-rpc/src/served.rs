@@ -159,7 +159,7 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
             Ok(cx) => cx,
             Err(error) => return Err(status_from_error(&error)),
         };
-        let span = tracing::info_span!("rpc", rpc.method = method.path, trace_id = %cx.trace().request_id());
+        let span = tracing::info_span!("rpc", rpc.method = method.path, trace_id = cx.trace().request_id());
         let outcome = enter(&self, cx, request, &span).instrument(span.clone()).await;
         outcome.map(tonic::Response::new).map_err(|error| {
             span.in_scope(|| log_once(method, &error));

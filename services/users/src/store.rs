@@ -75,7 +75,7 @@ impl Store {
     /// Returns the profile of `account`, `None` if it never said anything.
     pub(crate) async fn profile(&self, account: AccountId) -> Result<Option<Profile>> {
         self.cached
-            .get_or_load(&key(account), load(self.database.connection(), account))
+            .get_or_load(&key(account), || load(self.database.connection(), account))
             .await
     }
 

@@ -49,7 +49,7 @@ async fn a_thousand_misses_are_one_load() {
     let slow = Slow::default();
     let asks = (0..1000).map(|_| {
         let (rows, slow) = (rows.clone(), slow.clone());
-        async move { rows.get_or_load(&key(), slow.load("a")).await }
+        async move { rows.get_or_load(&key(), || slow.load("a")).await }
     });
     let all = futures::future::join_all(asks);
     let opener = async {
@@ -74,7 +74,7 @@ async fn absence_is_remembered_for_a_while() {
     let (clock, rows) = memory();
     let (n_loads, key) = (AtomicUsize::new(0), key());
     let ask = || {
-        rows.get_or_load(&key, async {
+        rows.get_or_load(&key, || async {
             n_loads.fetch_add(1, Ordering::SeqCst);
             Ok(None)
         })
@@ -98,7 +98,7 @@ async fn a_failure_is_everybodys_and_is_not_kept() {
     let (_, rows) = memory();
     let key = key();
     let fails = || {
-        rows.get_or_load(&key, async {
+        rows.get_or_load(&key, || async {
             Err(Error::unavailable("DOWN", "down").caused_by("wire cut"))
         })
     };
@@ -107,7 +107,7 @@ async fn a_failure_is_everybodys_and_is_not_kept() {
         assert_eq!((error.reason(), error.cause_chain().as_str()), ("DOWN", "wire cut"));
     }
     let answer = rows
-        .get_or_load(&key, async { Ok(Some("up".to_owned())) })
+        .get_or_load(&key, || async { Ok(Some("up".to_owned())) })
         .await
         .unwrap();
     assert_eq!(answer.as_deref(), Some("up"));
@@ -120,11 +120,11 @@ async fn when_the_pilot_is_gone_a_passenger_flies() {
     let slow = Slow::default();
     let (flown, load) = (rows.clone(), slow.clone());
     group.spawn("pilot", async move {
-        let _ = flown.get_or_load(&key(), load.load("never")).await;
+        let _ = flown.get_or_load(&key(), || load.load("never")).await;
     });
     slow.begun(1).await;
     let key = key();
-    let passenger = rows.get_or_load(&key, async { Ok(Some("b".to_owned())) });
+    let passenger = rows.get_or_load(&key, || async { Ok(Some("b".to_owned())) });
     let crash = async {
         tokio::task::yield_now().await;
         group.shutdown(Duration::ZERO).await;
@@ -136,10 +136,10 @@ async fn when_the_pilot_is_gone_a_passenger_flies() {
     let group = TaskGroup::new(|_| {});
     let moved = other.clone();
     group.spawn("panics", async move {
-        let _ = panicking.get_or_load(&moved, async { panic!("broken load") }).await;
+        let _ = panicking.get_or_load(&moved, || async { panic!("broken load") }).await;
     });
     let answer = rows
-        .get_or_load(&other, async { Ok(Some("c".to_owned())) })
+        .get_or_load(&other, || async { Ok(Some("c".to_owned())) })
         .await
         .unwrap();
     assert_eq!(answer.as_deref(), Some("c"));
@@ -150,12 +150,12 @@ async fn a_load_from_before_a_change_is_not_stored() {
     let (_, rows) = memory();
     let key = key();
     let slow = Slow::default();
-    let old = rows.get_or_load(&key, slow.clone().load("old"));
+    let old = rows.get_or_load(&key, || slow.clone().load("old"));
     let change = async {
         slow.begun(1).await;
         rows.invalidate(&key).await;
         // Who asks after the change does not join the old flight.
-        let fresh = rows.get_or_load(&key, async { Ok(Some("new".to_owned())) });
+        let fresh = rows.get_or_load(&key, || async { Ok(Some("new".to_owned())) });
         let fresh = tokio::time::timeout(Duration::from_secs(5), fresh)
             .await
             .expect("it waits for nobody");
@@ -166,7 +166,7 @@ async fn a_load_from_before_a_change_is_not_stored() {
     let (old, ()) = tokio::join!(old, change);
     assert_eq!(old.unwrap().as_deref(), Some("old"), "asked before the change");
     let after = rows
-        .get_or_load(&key, async { Err(Error::internal("must not be asked")) })
+        .get_or_load(&key, || async { Err(Error::internal("must not be asked")) })
         .await
         .unwrap();
     assert_eq!(after.as_deref(), Some("new"));
@@ -178,7 +178,7 @@ async fn a_load_from_before_a_change_in_another_process_is_not_stored() {
     let engine: Arc<dyn CacheEngine> = Arc::new(MemoryEngine::new(&runtime));
     let process = || ReadThrough::<String>::new(&Cache::new(engine.clone(), &runtime), TTL);
     let (here, there, key, slow) = (process(), process(), key(), Slow::default());
-    let old = here.get_or_load(&key, slow.clone().load("old"));
+    let old = here.get_or_load(&key, || slow.clone().load("old"));
     let change = async {
         slow.begun(1).await;
         there.invalidate(&key).await;
@@ -187,7 +187,7 @@ async fn a_load_from_before_a_change_in_another_process_is_not_stored() {
     let (old, ()) = tokio::join!(old, change);
     assert_eq!(old.unwrap().as_deref(), Some("old"), "asked before the change");
     for process in [&there, &here] {
-        let after = process.get_or_load(&key, async { Ok(Some("new".to_owned())) }).await;
+        let after = process.get_or_load(&key, || async { Ok(Some("new".to_owned())) }).await;
         assert_eq!(after.unwrap().as_deref(), Some("new"));
     }
 }
@@ -197,13 +197,13 @@ async fn a_load_that_failed_leaves_no_claim_behind() {
     let (_, rows) = memory();
     let key = key();
     let down = rows
-        .get_or_load(&key, async { Err(Error::unavailable("DOWN", "down")) })
+        .get_or_load(&key, || async { Err(Error::unavailable("DOWN", "down")) })
         .await;
     assert_eq!(down.unwrap_err().reason(), "DOWN");
-    let up = rows.get_or_load(&key, async { Ok(Some("up".to_owned())) }).await;
+    let up = rows.get_or_load(&key, || async { Ok(Some("up".to_owned())) }).await;
     assert_eq!(up.unwrap().as_deref(), Some("up"));
     let cached = rows
-        .get_or_load(&key, async { Err(Error::internal("must not be asked")) })
+        .get_or_load(&key, || async { Err(Error::internal("must not be asked")) })
         .await;
     assert_eq!(cached.unwrap().as_deref(), Some("up"));
 }
@@ -217,7 +217,7 @@ async fn a_row_that_another_process_stores_meanwhile_is_taken() {
         .await
         .unwrap();
     // As if the engine had been looked at before that.
-    let load = async { Err(Error::internal("must not be asked")) };
+    let load = || async { Err(Error::internal("must not be asked")) };
     let row = rows.load_once(&key, load, &Engine::Empty).await.unwrap();
     assert_eq!(row.as_deref(), Some("theirs"));
 }
@@ -230,10 +230,10 @@ async fn a_row_of_another_release_is_loaded_anew_and_replaced() {
         .set(&key, Bytes::from_static(b"{\"v\":2}"), TTL)
         .await
         .unwrap();
-    let row = rows.get_or_load(&key, async { Ok(Some("a".to_owned())) }).await;
+    let row = rows.get_or_load(&key, || async { Ok(Some("a".to_owned())) }).await;
     assert_eq!(row.unwrap().as_deref(), Some("a"));
     let row = rows
-        .get_or_load(&key, async { Err(Error::internal("must not be asked")) })
+        .get_or_load(&key, || async { Err(Error::internal("must not be asked")) })
         .await;
     assert_eq!(row.unwrap().as_deref(), Some("a"));
 }
@@ -250,7 +250,7 @@ async fn a_change_that_the_engine_was_not_told_of_is_read_all_the_same() {
         let rows = ReadThrough::<String>::new(&Cache::new(moody.clone(), &runtime), TTL);
         let (key, other) = (key(), CacheKey::new("row").part(2));
         for key in [&key, &other] {
-            rows.get_or_load(key, async { Ok(Some("old".to_owned())) })
+            rows.get_or_load(key, || async { Ok(Some("old".to_owned())) })
                 .await
                 .unwrap();
         }
@@ -262,15 +262,15 @@ async fn a_change_that_the_engine_was_not_told_of_is_read_all_the_same() {
             () = std::future::ready(()) => assert_eq!(mood, SILENT),
         }
         if mood == FAILING {
-            let meanwhile = rows.get_or_load(&key, async { Ok(Some("new".to_owned())) }).await;
+            let meanwhile = rows.get_or_load(&key, || async { Ok(Some("new".to_owned())) }).await;
             assert_eq!(meanwhile.unwrap().as_deref(), Some("new"));
         }
         moody.mood.store(WELL, Ordering::SeqCst);
-        let after = rows.get_or_load(&key, async { Ok(Some("new".to_owned())) }).await;
+        let after = rows.get_or_load(&key, || async { Ok(Some("new".to_owned())) }).await;
         assert_eq!(after.unwrap().as_deref(), Some("new"));
         for (key, want) in [(&key, "new"), (&other, "old")] {
             let cached = rows
-                .get_or_load(key, async { Err(Error::internal("must not be asked")) })
+                .get_or_load(key, || async { Err(Error::internal("must not be asked")) })
                 .await;
             assert_eq!(cached.unwrap().as_deref(), Some(want), "and is cached");
         }
@@ -322,7 +322,7 @@ async fn dead_engine(url: &str) {
     let n_loads = AtomicUsize::new(0);
     let started = runtime.instant();
     for i in 0..200 {
-        let load = async {
+        let load = || async {
             n_loads.fetch_add(1, Ordering::SeqCst);
             Ok(Some(i.to_string()))
         };

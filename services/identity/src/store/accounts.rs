@@ -155,7 +155,7 @@ impl Store {
     pub(crate) async fn credentials(&self, account: AccountId) -> Result<Vec<(CredentialKind, String)>> {
         let found = self
             .credentials
-            .get_or_load(&credentials_key(account), self.load_credentials(account))
+            .get_or_load(&credentials_key(account), || self.load_credentials(account))
             .await?;
         Ok(found
             .unwrap_or_default()
