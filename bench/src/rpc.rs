@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
+use crate::child::cpu_time;
 use crate::contract::bench::v1::EchoClient;
 use crate::report::{Result, Samples, alternate, bar, say, table};
 use crate::{echo, rpc_bare};
@@ -19,6 +20,8 @@ const N_CALLERS: usize = 64;
 const ROUND: Duration = Duration::from_millis(1500);
 const N_ROUNDS: usize = 9;
 const BAR: f64 = 0.9;
+
+const NAMES: [&str; 3] = ["tonic alone", "Mosaic", "Mosaic, with a user's token"];
 
 pub(crate) async fn measure() -> Result<()> {
     let metrics = echo::telemetry()?;
@@ -43,19 +46,23 @@ pub(crate) async fn measure() -> Result<()> {
             Side::Mosaic(caller.client(), echo::stranger()),
             Side::Mosaic(caller.client(), account.context()?),
         ];
+        let mut cpu = vec![Samples::default(); callers.len()];
         let samples = alternate(callers.len(), N_ROUNDS, async |side| {
             metrics.upkeep();
-            callers[side].requests_a_second().await
+            let before = cpu_time(std::process::id())?;
+            let (rate, n_calls) = callers[side].run().await?;
+            let used = cpu_time(std::process::id())?.saturating_sub(before);
+            cpu[side].add(used.as_secs_f64() * 1e6 / n_calls);
+            Ok(rate)
         })
         .await?;
-        let bare = samples[0].median();
-        for (name, sample) in ["tonic alone", "Mosaic", "Mosaic, with a user's token"]
-            .iter()
-            .zip(&samples)
-        {
-            rows.push(row(n_connections, name, sample, bare));
+        let ratio = |side: usize| samples[side].median() / samples[0].median();
+        for (side, name) in NAMES.iter().enumerate() {
+            let (rate, cpu) = (samples[side].show(0), cpu[side].show(1));
+            let ratio = format!("{:.2}", ratio(side));
+            rows.push(vec![n_connections.to_string(), (*name).to_owned(), rate, ratio, cpu]);
         }
-        worst = worst.min(samples[1].median() / bare);
+        worst = worst.min(ratio(1));
         caller.process.stop().await;
     }
     let head = [
@@ -63,6 +70,7 @@ pub(crate) async fn measure() -> Result<()> {
         "client and server",
         "calls a second, median (min..max)",
         "ratio",
+        "processor us a call",
     ];
     table("rpc: loopback gRPC, 64 calls in flight", &head, &rows);
     bar(
@@ -75,11 +83,6 @@ pub(crate) async fn measure() -> Result<()> {
     Ok(())
 }
 
-fn row(n_connections: usize, name: &str, sample: &Samples, bare: f64) -> Vec<String> {
-    let ratio = format!("{:.2}", sample.median() / bare);
-    vec![n_connections.to_string(), name.to_owned(), sample.show(0), ratio]
-}
-
 /// One way to make the call.
 #[derive(Clone)]
 enum Side {
@@ -88,7 +91,8 @@ enum Side {
 }
 
 impl Side {
-    async fn requests_a_second(&self) -> Result<f64> {
+    /// Returns calls a second, and how many there were.
+    async fn run(&self) -> Result<(f64, f64)> {
         let clock = Runtime::system();
         let started = clock.instant();
         let mut callers = JoinSet::new();
@@ -107,7 +111,7 @@ impl Side {
         while let Some(outcome) = callers.join_next().await {
             n_calls += f64::from(outcome??);
         }
-        Ok(n_calls / clock.instant().duration_since(started).as_secs_f64())
+        Ok((n_calls / clock.instant().duration_since(started).as_secs_f64(), n_calls))
     }
 
     async fn call(&self, position: usize) -> Result<()> {

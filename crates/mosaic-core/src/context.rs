@@ -47,10 +47,8 @@ pub struct Trace {
 impl Trace {
     /// Starts a new trace.
     pub fn start(runtime: &Runtime) -> Self {
-        let bytes = runtime.random_bytes::<24>();
-        let (trace, span) = bytes.split_at(16);
-        let trace_id = trace.iter().fold(0, |id, byte| (id << 8) | u128::from(*byte));
-        let span_id = span.iter().fold(0, |id, byte| (id << 8) | u64::from(*byte));
+        let [high, low, span_id] = runtime.trace_bits();
+        let trace_id = (u128::from(high) << 64) | u128::from(low);
         // Zero means "none" in the standard.
         Self {
             trace_id: trace_id.max(1),
@@ -252,6 +250,18 @@ mod tests {
         let first = cx.deadline();
         assert_eq!(cx.clone().with_timeout(Duration::from_secs(60)).deadline(), first);
         assert!(cx.with_timeout(Duration::from_millis(1)).deadline() < first);
+    }
+
+    #[test]
+    fn no_two_traces_have_a_name_in_common() {
+        let (one, other) = (Runtime::system(), Runtime::system());
+        let traces: Vec<_> = [&one, &other]
+            .iter()
+            .flat_map(|runtime| (0..1000).map(|_| Trace::start(runtime)))
+            .collect();
+        let trace_ids: std::collections::HashSet<_> = traces.iter().map(|trace| trace.trace_id).collect();
+        let span_ids: std::collections::HashSet<_> = traces.iter().map(|trace| trace.span_id).collect();
+        assert_eq!((trace_ids.len(), span_ids.len()), (2000, 2000));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use crate::{Clock, SystemClock, Timestamp};
@@ -41,14 +41,19 @@ impl Random for SeededRandom {
     fn fill(&self, bytes: &mut [u8]) {
         let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for chunk in bytes.chunks_mut(8) {
-            *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = *state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
+            *state = state.wrapping_add(SPLIT_MIX_STEP);
+            chunk.copy_from_slice(&split_mix(*state).to_le_bytes()[..chunk.len()]);
         }
     }
+}
+
+const SPLIT_MIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Scrambles a state of SplitMix64; different states give different results.
+const fn split_mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// Clock, randomness and ids of a process. Cheap to clone.
@@ -57,6 +62,15 @@ pub struct Runtime {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     last_id: Arc<AtomicU64>,
+    traces: Arc<Traces>,
+}
+
+/// Where names of traces come from: SplitMix64 from a random start. They must differ, they need not be hard to guess,
+/// and the operating system's generator would be one more system call for every request.
+#[derive(Debug, Default)]
+struct Traces {
+    start: OnceLock<[u64; 3]>,
+    n_drawn: AtomicU64,
 }
 
 impl Runtime {
@@ -71,6 +85,7 @@ impl Runtime {
             clock,
             random,
             last_id: Arc::new(AtomicU64::new(0)),
+            traces: Arc::default(),
         }
     }
 
@@ -125,6 +140,16 @@ impl Runtime {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+
+    /// Returns 192 bits that no other call returns, here or (most likely) in another process; no secret.
+    pub(crate) fn trace_bits(&self) -> [u64; 3] {
+        let start = self
+            .traces
+            .start
+            .get_or_init(|| std::array::from_fn(|_| self.random_u64()));
+        let n_drawn = self.traces.n_drawn.fetch_add(1, Ordering::Relaxed);
+        start.map(|start| split_mix(start.wrapping_add(n_drawn.wrapping_mul(SPLIT_MIX_STEP))))
     }
 
     /// Returns a new id: positive, below 2^53 (so that a JSON number keeps it), rising within a process, hard to guess.

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, header};
 use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::cors::CorsForOrigins;
 use crate::layers::{AddressLimiter, Meters};
 use crate::{EdgeConfig, RouteEntry, Routes, forward_auth, layers, openapi};
 
@@ -110,7 +111,7 @@ impl EdgeBuilder {
             .fallback(layers::not_found)
             .method_not_allowed_fallback(layers::method_not_allowed)
             .layer(axum::middleware::from_fn_with_state(edge.clone(), layers::border))
-            .layer(cors)
+            .layer(CorsForOrigins(cors))
             .with_state(edge))
     }
 }

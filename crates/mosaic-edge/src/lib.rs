@@ -7,6 +7,7 @@
 
 mod access_log;
 mod config;
+mod cors;
 mod edge;
 mod envelope;
 mod facts;

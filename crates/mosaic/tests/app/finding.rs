@@ -1,6 +1,7 @@
 //! Who calls finds whom it calls: in any order of start, while it is away, when it is back, beside one that is dead.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -159,31 +160,46 @@ async fn an_address_that_refuses_costs_no_call() {
     }
 }
 
-#[tokio::test]
-async fn when_one_of_two_goes_no_new_call_fails() {
-    let stage = Stage::new();
-    let (stays, goes) = (stage.start(BACK).await, stage.start(BACK).await);
-    let [first, second] = [&stays, &goes].map(|back| back.processes()[0].addresses().grpc);
-    let front = front_of(&stage, &[first, second]).await;
-    let client: BackClient = front.client("test");
-    for _ in 0..4 {
-        client.act(&traced().0, act("", "")).await.unwrap();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_one_of_two_goes_no_call_fails() {
+    for turn in 0..5 {
+        let stage = Stage::new();
+        let (stays, goes) = (stage.start(BACK).await, stage.start(BACK).await);
+        let [first, second] = [&stays, &goes].map(|back| back.processes()[0].addresses().grpc);
+        let front = front_of(&stage, &[first, second]).await;
+        let client: BackClient = front.client("test");
+        let is_gone = AtomicBool::new(false);
+        let stop = async {
+            stage.witness.until("busy", |seen| seen.n_done > 100).await;
+            goes.stop().await;
+            is_gone.store(true, Ordering::SeqCst);
+        };
+        let callers = (0..40).map(|_| async {
+            let mut n_answered = 0;
+            while !is_gone.load(Ordering::SeqCst) {
+                let reply = client
+                    .act(
+                        &traced().0,
+                        ActRequest {
+                            ms: 1,
+                            ..act("", "busy")
+                        },
+                    )
+                    .await;
+                reply.unwrap_or_else(|error| panic!("turn {turn}: {error:?}"));
+                n_answered += 1;
+            }
+            n_answered
+        });
+        let (answered, ()) = tokio::join!(futures::future::join_all(callers), stop);
+        assert_eq!(
+            stage.witness.seen("busy").n_done,
+            answered.iter().sum::<usize>(),
+            "each once"
+        );
+        front.stop().await;
+        stays.stop().await;
     }
-    let stop = async {
-        goes.stop().await;
-    };
-    let call = async {
-        for turn in 0..200 {
-            client
-                .act(&traced().0, act("", ""))
-                .await
-                .unwrap_or_else(|error| panic!("{turn}: {error:?}"));
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::join!(stop, call);
-    front.stop().await;
-    stays.stop().await;
 }
 
 #[tokio::test]
