@@ -122,6 +122,8 @@ pub struct Context {
     deadline: Option<Instant>,
     trace: Trace,
     idempotency_key: Option<Arc<str>>,
+    is_degraded: bool,
+    is_retried: bool,
 }
 
 impl Context {
@@ -140,6 +142,8 @@ impl Context {
             deadline: None,
             trace,
             idempotency_key: None,
+            is_degraded: false,
+            is_retried: false,
         }
     }
 
@@ -168,6 +172,20 @@ impl Context {
     #[must_use]
     pub fn with_idempotency_key(mut self, key: Option<Arc<str>>) -> Self {
         self.idempotency_key = key;
+        self
+    }
+
+    /// Returns this context with the mark of a platform that is short of something: handlers may take a cheaper path.
+    #[must_use]
+    pub fn with_degraded(mut self, is_degraded: bool) -> Self {
+        self.is_degraded = is_degraded;
+        self
+    }
+
+    /// Returns this context as that of a repeated attempt, below which nothing is repeated again.
+    #[must_use]
+    pub fn with_retried(mut self, is_retried: bool) -> Self {
+        self.is_retried = is_retried;
         self
     }
 
@@ -237,6 +255,16 @@ impl Context {
     /// Returns the key that names the request's effect, where the caller gave one.
     pub fn idempotency_key(&self) -> Option<&Arc<str>> {
         self.idempotency_key.as_ref()
+    }
+
+    /// Is the platform short of something? Set by the guard when load is high, and by callers; says nothing is wrong yet.
+    pub fn degraded(&self) -> bool {
+        self.is_degraded
+    }
+
+    /// Is this work part of an attempt that some caller has already repeated? Then nobody below repeats again.
+    pub fn is_retried(&self) -> bool {
+        self.is_retried
     }
 }
 
