@@ -1,0 +1,9 @@
+//! One contract over every registry, and for each what only it can go wrong with.
+//!
+//! Where others write the registry (DNS, Kubernetes), a fixture plays them. etcd is the real program, started by the
+//! tests on ports and data of their own, because they kill it, wipe it and start it again.
+
+mod contract;
+mod double;
+mod embedded;
+mod stage;
