@@ -6,6 +6,8 @@ use mosaic_core::{
     ServiceDescriptor, Shape,
 };
 
+use mosaic_core::Result;
+
 use super::*;
 
 const fn method(index: usize, access: Access) -> MethodDescriptor {
