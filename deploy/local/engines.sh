@@ -1,8 +1,8 @@
 #!/bin/sh
-# The engines that tests use: PostgreSQL, MariaDB and Redis on private ports with private data.
+# The engines that tests use: PostgreSQL, MariaDB, Redis and etcd on private ports with private data.
 #
-#   deploy/local/engines.sh up|down|status|env [postgres mariadb redis]
-#   eval "$(deploy/local/engines.sh env)"      # MOSAIC_TEST_POSTGRES, MOSAIC_TEST_MYSQL, MOSAIC_TEST_REDIS
+#   deploy/local/engines.sh up|down|status|env [postgres mariadb redis etcd]
+#   eval "$(deploy/local/engines.sh env)"      # MOSAIC_TEST_POSTGRES, MOSAIC_TEST_MYSQL, MOSAIC_TEST_REDIS, MOSAIC_TEST_ETCD
 #
 # Uses the Debian packages; where one is missing it installs it (as root, or with sudo that asks no password), else runs
 # the engine in Docker. Nothing is registered as a system service, no data outlive a crash (no fsync), all listen on
@@ -11,6 +11,7 @@
 #   MOSAIC_ENGINES_DIR     data and logs    ~/.cache/mosaic/engines; for root /var/tmp/mosaic-engines, which the
 #                          service users that root starts engines as can reach
 #   MOSAIC_POSTGRES_PORT   55432       MOSAIC_MARIADB_PORT   53306       MOSAIC_REDIS_PORT   56379
+#   MOSAIC_ETCD_PORT       52379; its peers' port is the next
 #   MOSAIC_ENGINES_WAIT    seconds until an engine must be ready         60
 set -u
 export LC_ALL=C.UTF-8
@@ -22,6 +23,7 @@ WAIT=${MOSAIC_ENGINES_WAIT:-60}
 PG_PORT=${MOSAIC_POSTGRES_PORT:-55432}
 MY_PORT=${MOSAIC_MARIADB_PORT:-53306}
 REDIS_PORT=${MOSAIC_REDIS_PORT:-56379}
+ETCD_PORT=${MOSAIC_ETCD_PORT:-52379}
 postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1; }
 PG_BIN=$(postgres_bin)
 
@@ -39,17 +41,21 @@ data_dir() {
     mkdir -p "$DIR/$1" && { ! is_root || chown "$2" "$DIR/$1"; } && printf '%s\n' "$DIR/$1"
 }
 
+# Prints a page, or nothing.
+fetch() { if command -v curl >/dev/null; then curl -s -m 2 "$1"; else wget -q -T 2 -O - "$1"; fi 2>/dev/null; }
+
 # Starts a long-lived command, detached from this terminal, with its output in LOG.
 detach() { log=$1; shift; setsid nohup "$@" >>"$log" 2>&1 </dev/null & }
 
 # ---- what each engine is: package, program, image, start, stop, ready ------------------------------------------------
 
-package_of() { case $1 in postgres) say postgresql ;; mariadb) say mariadb-server ;; redis) say redis-server ;; esac; }
+package_of() { case $1 in postgres) say postgresql ;; mariadb) say mariadb-server ;; redis) say redis-server ;; etcd) say etcd-server ;; esac; }
 is_installed() {
     case $1 in
         postgres) [ -n "$PG_BIN" ] && [ -x "$PG_BIN/postgres" ] ;;
         mariadb) command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null ;;
         redis) command -v redis-server >/dev/null ;;
+        etcd) command -v etcd >/dev/null ;;
     esac
 }
 
@@ -92,6 +98,18 @@ start_redis() {
 ready_redis() { [ "$(redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping 2>/dev/null)" = PONG ]; }
 stop_redis() { redis-cli -h 127.0.0.1 -p "$REDIS_PORT" shutdown nosave >/dev/null 2>&1; }
 
+start_etcd() {
+    d=$(data_dir etcd "$(id -un)") || return 1
+    peer=http://127.0.0.1:$((ETCD_PORT + 1))
+    detach "$DIR/etcd.log" sh -c 'echo $$ >"$1/pid"; shift; exec "$@"' sh "$d" \
+        etcd --data-dir "$d/db" --listen-client-urls "http://127.0.0.1:$ETCD_PORT" \
+        --advertise-client-urls "http://127.0.0.1:$ETCD_PORT" --listen-peer-urls "$peer" \
+        --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer" --unsafe-no-fsync \
+        --logger zap --log-level warn
+}
+ready_etcd() { fetch "http://127.0.0.1:$ETCD_PORT/health" | grep -q true; }
+stop_etcd() { kill "$(cat "$(data_dir etcd "$(id -un)")/pid")"; }
+
 # ---- Docker, where a package can not be had --------------------------------------------------------------------------
 
 container() { say "mosaic-engine-$1"; }
@@ -105,6 +123,8 @@ start_in_docker() {
         mariadb) docker run -d --name "$name" -p "127.0.0.1:$MY_PORT:3306" -e MARIADB_ROOT_PASSWORD=dev \
             -e MARIADB_USER=dev -e MARIADB_PASSWORD=dev mariadb:10.11 --max-connections=200 ;;
         redis) docker run -d --name "$name" -p "127.0.0.1:$REDIS_PORT:6379" redis:7-alpine --save '' ;;
+        etcd) docker run -d --name "$name" -p "127.0.0.1:$ETCD_PORT:2379" quay.io/coreos/etcd:v3.5.17 \
+            etcd --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls "http://127.0.0.1:$ETCD_PORT" ;;
     esac >/dev/null
 }
 ready_in_docker() {
@@ -112,6 +132,7 @@ ready_in_docker() {
         postgres) docker exec "$(container postgres)" pg_isready -q -h 127.0.0.1 -U dev ;;
         mariadb) docker exec "$(container mariadb)" mariadb -h127.0.0.1 -uroot -pdev -e "grant all on *.* to 'dev'@'%'" ;;
         redis) docker exec "$(container redis)" redis-cli ping ;;
+        etcd) docker exec "$(container etcd)" etcdctl endpoint health ;;
     esac >/dev/null 2>&1
 }
 
@@ -174,16 +195,17 @@ url() {
         postgres) say "export MOSAIC_TEST_POSTGRES=postgres://dev:dev@127.0.0.1:$PG_PORT/postgres" ;;
         mariadb) say "export MOSAIC_TEST_MYSQL=mysql://dev:dev@127.0.0.1:$MY_PORT/mosaic_test" ;;
         redis) say "export MOSAIC_TEST_REDIS=redis://127.0.0.1:$REDIS_PORT" ;;
+        etcd) say "export MOSAIC_TEST_ETCD=etcd://127.0.0.1:$ETCD_PORT" ;;
     esac
 }
 
 command=${1:-help}
 [ $# = 0 ] || shift
-[ $# != 0 ] || set -- postgres mariadb redis
+[ $# != 0 ] || set -- postgres mariadb redis etcd
 for engine in "$@"; do
-    case $engine in postgres | mariadb | redis) ;; *) fail "unknown engine: $engine"; exit 2 ;; esac
+    case $engine in postgres | mariadb | redis | etcd) ;; *) fail "unknown engine: $engine"; exit 2 ;; esac
 done
-case $command in env) command=url ;; up | down | status) ;; *) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+case $command in env) command=url ;; up | down | status) ;; *) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
 code=0
 for engine in "$@"; do "$command" "$engine" || code=1; done
 exit $code

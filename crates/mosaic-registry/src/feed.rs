@@ -103,6 +103,7 @@ pub(crate) struct Publisher {
     service: ServiceName,
     known: watch::Sender<Option<Arc<Snapshot>>>,
     is_live: Arc<AtomicBool>,
+    is_loss_told: Arc<AtomicBool>,
     garbage: Arc<Mutex<HashSet<String>>>,
     runtime: Runtime,
 }
@@ -113,6 +114,7 @@ impl Publisher {
             service: service.clone(),
             known: watch::Sender::new(None),
             is_live: Arc::default(),
+            is_loss_told: Arc::default(),
             garbage: Arc::default(),
             runtime: runtime.clone(),
         }
@@ -124,14 +126,6 @@ impl Publisher {
 
     fn watch(&self) -> Watch {
         Watch::new(&self.known, &self.is_live)
-    }
-
-    /// Returns the instances that are known, none if nothing is.
-    pub(crate) fn instances(&self) -> Vec<Instance> {
-        self.known
-            .borrow()
-            .as_ref()
-            .map_or_else(Vec::new, |known| known.instances().to_vec())
     }
 
     /// Passes on what the registry says; nothing happens if it is what is known already.
@@ -163,20 +157,25 @@ impl Publisher {
     /// Reports that the registry answers; [`Publisher::publish`] does so as well.
     pub(crate) fn alive(&self) {
         let service = &self.service;
-        if !self.is_live.swap(true, Ordering::Relaxed) && self.known.borrow().is_some() {
-            info!(%service, "the registry is heard again about {service}");
+        self.is_live.store(true, Ordering::Relaxed);
+        if self.is_loss_told.swap(false, Ordering::Relaxed) {
+            info!(%service, "the registry is heard about {service} again");
         }
     }
 
     /// Reports that the registry does not answer: what is known stays.
     pub(crate) fn lost(&self, cause: &str) {
         let service = &self.service;
-        metrics::counter!("mosaic_registry_watch_restarts_total", "service" => service.to_string()).increment(1);
-        if self.is_live.swap(false, Ordering::Relaxed) {
+        self.restarted();
+        self.is_live.store(false, Ordering::Relaxed);
+        if !self.is_loss_told.swap(true, Ordering::Relaxed) {
             warn!(%service, cause, "the registry is not heard about {service}; going on with what is known");
-        } else if self.known.borrow().is_none() {
-            debug!(%service, cause, "the registry has not answered about {service} yet");
         }
+    }
+
+    /// Reports that the conversation begins anew.
+    pub(crate) fn restarted(&self) {
+        metrics::counter!("mosaic_registry_watch_restarts_total", "service" => self.service.to_string()).increment(1);
     }
 
     /// Reports an entry that cannot be read and is left out.

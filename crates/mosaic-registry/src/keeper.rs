@@ -22,6 +22,8 @@ pub(crate) enum Wanted {
 pub(crate) enum Level {
     /// Not yet.
     Pending,
+    /// Not yet, and an attempt has failed.
+    Waiting,
     Listed,
     /// It was listed and is not any more.
     Lost,
@@ -87,7 +89,7 @@ impl Keeper {
                     .increment(1);
                 info!(%service, %address, "registered {service} at {address} again");
             }
-            Level::Pending | Level::Ended { .. } => {
+            Level::Pending | Level::Waiting | Level::Ended { .. } => {
                 metrics::counter!("mosaic_registry_registrations_total", "service" => service.to_string()).increment(1);
                 info!(%service, %address, "registered {service} at {address}");
             }
@@ -97,15 +99,17 @@ impl Keeper {
     /// Reports that the registry does not list the instance, or must have ceased to.
     pub(crate) fn lost(&self, cause: &str) {
         let service = &self.service;
-        let lose = |level: &mut Level| {
-            let is_news = *level == Level::Listed;
-            if is_news {
-                *level = Level::Lost;
+        let level = *self.level.borrow();
+        match level {
+            Level::Pending => {
+                self.level.send_replace(Level::Waiting);
+                warn!(%service, cause, "{service} cannot be registered yet, trying until it is");
             }
-            is_news
-        };
-        if self.level.send_if_modified(lose) {
-            warn!(%service, cause, "{service} is registered no more, trying again until it is");
+            Level::Listed => {
+                self.level.send_replace(Level::Lost);
+                warn!(%service, cause, "{service} is registered no more, trying until it is");
+            }
+            Level::Waiting | Level::Lost | Level::Ended { .. } => {}
         }
     }
 

@@ -17,6 +17,7 @@ mod address;
 mod backoff;
 mod double;
 mod error;
+mod etcd;
 mod feed;
 mod fixed;
 mod instance;

@@ -5,7 +5,7 @@
 //! the task that keeps them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use mosaic_core::{Runtime, TaskGroup};

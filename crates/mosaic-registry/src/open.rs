@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mosaic_core::{Runtime, TaskGroup};
 
 use crate::double::DoubleRegistry;
+use crate::etcd::EtcdRegistry;
 use crate::fixed::FixedRegistry;
 use crate::location::Location;
 use crate::memory::MemoryRegistry;
@@ -60,6 +61,7 @@ fn open_one(
             location.finish()?;
             Ok(Arc::new(FixedRegistry::new(options.services.clone(), runtime, tasks)))
         }
+        "etcd" => Ok(Arc::new(EtcdRegistry::open(location, runtime, tasks)?)),
         _ => Err(RegistryError::Scheme),
     }
 }

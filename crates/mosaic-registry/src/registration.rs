@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::Instance;
 use crate::keeper::{Level, Wanted};
 
 /// How long [`Registration::deregister`] waits: a registry that is down must not delay a stop.

@@ -3,7 +3,8 @@
 use mosaic::Runtime;
 use mosaic::sql::sea_orm::{ConnectionTrait as _, Database as Connection};
 
-/// Returns the URL in the variable `name` (`MOSAIC_TEST_POSTGRES`, `MOSAIC_TEST_MYSQL`, `MOSAIC_TEST_REDIS`).
+/// Returns the URL in the variable `name` (`MOSAIC_TEST_POSTGRES`, `MOSAIC_TEST_MYSQL`, `MOSAIC_TEST_REDIS`,
+/// `MOSAIC_TEST_ETCD`).
 ///
 /// `None`, with a line that says so, if it is not set.
 ///

@@ -6,4 +6,6 @@
 mod contract;
 mod double;
 mod embedded;
+mod etcd;
+mod etcd_server;
 mod stage;

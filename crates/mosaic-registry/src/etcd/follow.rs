@@ -1,0 +1,198 @@
+//! Follows one service in etcd, for ever: list, then watch from the next revision on.
+//!
+//! A stream may die without a word, so silence is asked to prove that it is only silence: every ten seconds a progress
+//! request, which etcd answers on the same stream. Whatever goes wrong, what is known stays, and the next attempt begins
+//! with a list; this covers lost events, compacted revisions and a store that was replaced, without a case for each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mosaic_core::Runtime;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tonic::Streaming;
+
+use super::client::{CALL_TIMEOUT, Client};
+use super::entry::{Layout, range_end};
+use super::view::View;
+use super::wire::watch_request::RequestUnion;
+use super::wire::{RangeRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use crate::backoff::Backoff;
+use crate::feed::Publisher;
+
+/// Changes within this time are one snapshot: a key that flaps must not make every caller rebuild a hundred times a
+/// second.
+const COALESCE: Duration = Duration::from_millis(30);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// Two progress requests without an answer.
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+
+/// What a service is followed with.
+#[derive(Debug, Clone)]
+pub(crate) struct Follow {
+    pub(crate) client: Arc<Client>,
+    pub(crate) layout: Layout,
+    /// How long those are kept whom a store that lost its data does not know.
+    pub(crate) grace: Duration,
+    pub(crate) runtime: Runtime,
+}
+
+/// Why a conversation ended.
+enum Ended {
+    /// What comes next was compacted away: list at once, the store is well.
+    Compacted,
+    Failed(String),
+}
+
+impl From<tonic::Status> for Ended {
+    fn from(status: tonic::Status) -> Self {
+        Self::Failed(status.message().to_owned())
+    }
+}
+
+/// When something is to be done.
+#[derive(Default)]
+struct Due {
+    publish: Option<Instant>,
+    forget_missed: Option<Instant>,
+}
+
+impl Follow {
+    pub(crate) async fn run(self, publisher: Publisher) {
+        let prefix = self.layout.prefix(publisher.service());
+        let mut view = View::default();
+        let mut backoff = Backoff::new(&self.runtime);
+        let mut due = Due::default();
+        loop {
+            match self
+                .converse(&prefix, &mut view, &mut due, &publisher, &mut backoff)
+                .await
+            {
+                Ended::Compacted => publisher.restarted(),
+                Ended::Failed(cause) => {
+                    publisher.lost(&cause);
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    async fn converse(
+        &self,
+        prefix: &str,
+        view: &mut View,
+        due: &mut Due,
+        publisher: &Publisher,
+        backoff: &mut Backoff,
+    ) -> Ended {
+        let (requests, mut responses) = match self.begin(prefix, view, publisher).await {
+            Ok(begun) => begun,
+            Err(ended) => return ended,
+        };
+        backoff.reset();
+        due.publish = None;
+        if view.misses_some() {
+            due.forget_missed.get_or_insert(Instant::now() + self.grace);
+        }
+        let mut heard = Instant::now();
+        let mut ask = Instant::now() + PROGRESS_INTERVAL;
+        loop {
+            tokio::select! {
+                response = responses.message() => match response {
+                    Ok(Some(response)) => {
+                        heard = Instant::now();
+                        match take(prefix, view, response, publisher) {
+                            Ok(true) => { due.publish.get_or_insert(heard + COALESCE); }
+                            Ok(false) => {}
+                            Err(ended) => return ended,
+                        }
+                    }
+                    Ok(None) => return Ended::Failed("etcd has ended the watch".to_owned()),
+                    Err(status) => return status.into(),
+                },
+                () = reached(due.publish) => {
+                    due.publish = None;
+                    publisher.publish(view.instances());
+                }
+                () = reached(due.forget_missed) => {
+                    due.forget_missed = None;
+                    view.forget_missed();
+                    publisher.publish(view.instances());
+                }
+                () = sleep_until(ask) => {
+                    if heard.elapsed() > SILENCE_MAX {
+                        return Ended::Failed("etcd is silent".to_owned());
+                    }
+                    ask += PROGRESS_INTERVAL;
+                    // A full queue is silence as well, and will be taken for it.
+                    let _ = requests.try_send(request(RequestUnion::ProgressRequest(WatchProgressRequest {})));
+                }
+            }
+        }
+    }
+
+    /// Lists, publishes, and begins to watch.
+    async fn begin(
+        &self,
+        prefix: &str,
+        view: &mut View,
+        publisher: &Publisher,
+    ) -> Result<(mpsc::Sender<WatchRequest>, Streaming<WatchResponse>), Ended> {
+        let list = RangeRequest {
+            key: prefix.into(),
+            range_end: range_end(prefix),
+            ..RangeRequest::default()
+        };
+        view.replace(prefix, self.client.range(list).await?, publisher);
+        publisher.publish(view.instances());
+
+        let (requests, waiting) = mpsc::channel(4);
+        let create = WatchCreateRequest {
+            key: prefix.into(),
+            range_end: range_end(prefix),
+            start_revision: view.revision() + 1,
+            progress_notify: true,
+        };
+        let _ = requests.try_send(request(RequestUnion::CreateRequest(create)));
+        let mut responses = self.client.watch(waiting).await?;
+        match tokio::time::timeout(CALL_TIMEOUT, responses.message()).await {
+            Ok(Ok(Some(response))) if response.created && !response.canceled => Ok((requests, responses)),
+            Ok(Ok(Some(response))) => Err(ended_by(&response)),
+            Ok(Ok(None)) => Err(Ended::Failed("etcd has ended the watch".to_owned())),
+            Ok(Err(status)) => Err(status.into()),
+            Err(_) => Err(Ended::Failed("etcd did not begin the watch in time".to_owned())),
+        }
+    }
+}
+
+fn request(union: RequestUnion) -> WatchRequest {
+    WatchRequest {
+        request_union: Some(union),
+    }
+}
+
+/// Takes a response; returns whether it changes something.
+fn take(prefix: &str, view: &mut View, response: WatchResponse, publisher: &Publisher) -> Result<bool, Ended> {
+    if response.canceled {
+        return Err(ended_by(&response));
+    }
+    publisher.alive();
+    let revision = response.header.map_or(0, |header| header.revision);
+    Ok(view.apply(prefix, revision, response.events, publisher))
+}
+
+fn ended_by(response: &WatchResponse) -> Ended {
+    if response.compact_revision > 0 {
+        Ended::Compacted
+    } else {
+        Ended::Failed(format!("etcd has cancelled the watch: {}", response.cancel_reason))
+    }
+}
+
+/// Waits until `due`; for ever if it is not set.
+async fn reached(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
