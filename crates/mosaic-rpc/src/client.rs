@@ -3,14 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::StreamExt as _;
+use http::HeaderMap;
 use mosaic_core::{Check, Code, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
 use mosaic_guard::{Guard, Side};
 use prost::Message;
-use tonic::codegen::http::uri::PathAndQuery;
 
+use crate::channel::Tried;
 use crate::peer::PeerToken;
-use crate::unsent::{self, Unsent};
-use crate::{BoxFuture, Channel, Directory, Served, Streaming, error_from_status, metadata};
+use crate::{BoxFuture, Channel, Directory, Served, Streaming, error_from_status, frames, metadata};
 
 /// A generated client.
 pub trait Connect: Clone + Send + Sync + 'static {
@@ -114,10 +114,9 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
             }
             Binding::Remote(channel) => {
                 let cx = cx.with_timeout(method.timeout);
-                let work = self.send(channel, &cx, request, move |mut grpc, request| async move {
-                    let reply = grpc.unary(request, path(method), codec()).await?;
-                    Ok(reply.into_inner())
-                });
+                let message = frames::encode(&request).map_err(|status| error_from_status(&status))?;
+                let tried = Tried::default();
+                let work = channel.unary(&cx, method.path, || self.headers(&cx), &message, &tried);
                 self.shared.guard.run(method, &cx, work).await
             }
         }
@@ -146,14 +145,11 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
             Binding::Remote(channel) => {
-                let work = self.send(channel, &cx, request, move |mut grpc, request| async move {
-                    let reply = grpc.server_streaming(request, path(method), codec()).await?;
-                    Ok(reply.into_inner())
-                });
-                let items: tonic::Streaming<R> = self.shared.guard.run(method, &cx, work).await?;
-                Ok(Box::pin(
-                    items.map(|item| item.map_err(|status| error_from_status(&status))),
-                ))
+                let cx = cx.with_timeout(method.timeout);
+                let message = frames::encode(&request).map_err(|status| error_from_status(&status))?;
+                let tried = Tried::default();
+                let work = channel.streaming(&cx, method.path, || self.headers(&cx), &message, &tried);
+                self.shared.guard.run(method, &cx, work).await
             }
         }
     }
@@ -174,72 +170,14 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         Ok(shared.binding.get_or_init(|| found))
     }
 
-    /// Sends a request with `call`, to the next instance if the connection to one cannot be made.
-    async fn send<Q, T, F>(
-        &self,
-        channel: &Channel,
-        cx: &Context,
-        request: Q,
-        call: impl Fn(Grpc, tonic::Request<Q>) -> F,
-    ) -> Result<T>
-    where
-        Q: Message + Default + Clone,
-        F: Future<Output = Result<T, tonic::Status>>,
-    {
-        let mut last = None;
-        for instance in channel.in_turn() {
-            // A connection that its server has just ended is made anew once, before the next instance has its turn.
-            for _ in 0..2 {
-                let mut grpc = grpc(instance.clone());
-                let outcome = match grpc.ready().await {
-                    Ok(()) => call(grpc, self.outgoing(cx, request.clone())).await,
-                    Err(error) => Err(tonic::Status::from_error(error.into())),
-                };
-                let status = match outcome {
-                    Ok(reply) => return Ok(reply),
-                    Err(status) => status,
-                };
-                let unsent = unsent::why(&status).ok_or_else(|| error_from_status(&status))?;
-                last = Some(status);
-                if unsent == Unsent::NotConnected {
-                    break;
-                }
-            }
-        }
-        let error = Error::unavailable("SERVICE_UNREACHABLE", "the service cannot be reached");
-        Err(match last {
-            Some(status) => error.caused_by(status),
-            None => error,
-        })
-    }
-
-    fn outgoing<Q>(&self, cx: &Context, message: Q) -> tonic::Request<Q> {
-        let mut request = tonic::Request::new(message);
-        metadata::write(cx, request.metadata_mut());
+    /// Returns what the next process must know of the call, as it is now.
+    fn headers(&self, cx: &Context) -> HeaderMap {
+        let mut headers = metadata::write(cx);
         if let Some(token) = self.shared.peer.as_ref().and_then(|peer| peer.get(cx.runtime())) {
-            request.metadata_mut().insert(metadata::PEER, token);
+            headers.insert(metadata::PEER, token);
         }
-        if let Some(remaining) = cx.remaining() {
-            metadata::write_timeout(&mut request, remaining);
-        }
-        request
+        headers
     }
-}
-
-type Grpc = tonic::client::Grpc<tonic::transport::Channel>;
-
-fn grpc(channel: tonic::transport::Channel) -> Grpc {
-    Grpc::new(channel)
-        .max_decoding_message_size(crate::server::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(crate::server::MESSAGE_BYTES_MAX)
-}
-
-fn codec<Q, R>() -> tonic_prost::ProstCodec<Q, R> {
-    tonic_prost::ProstCodec::default()
-}
-
-fn path(method: &'static MethodDescriptor) -> PathAndQuery {
-    PathAndQuery::from_static(method.path)
 }
 
 /// Sends a message through encode and decode.

@@ -2,17 +2,19 @@
 //!
 //! Modules put in what they serve while they are installed; clients look a service up at their first call, so the order
 //! of installation does not matter and a process starts while its dependencies are down. What is served here is called
-//! here; everything else is looked up by its domain in a static list of addresses.
+//! here; everything else is looked up by its domain: in a list of addresses, if that names the domain, else in the
+//! registry.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mosaic_core::{Error, Result, Runtime, ServiceDescriptor};
+use mosaic_registry::{Address, Registry, ServiceName};
 
-use crate::channel::{Channel, ChannelOptions};
+use crate::channel::{Channel, ChannelOptions, Routing};
 use crate::client::Binding;
-use crate::{ChannelError, Client, Connect, PeerKey, Served};
+use crate::{Client, Connect, PeerKey, Served};
 
 /// How calls within the process are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,47 +35,48 @@ pub struct Directory {
 struct Shared {
     runtime: Runtime,
     local_calls: LocalCalls,
-    peers: Option<PeerKey>,
-    options: ChannelOptions,
-    addresses: BTreeMap<String, Vec<String>>,
+    remote: Option<Remote>,
     local: Mutex<HashMap<&'static str, Box<dyn Any + Send + Sync>>>,
-    channels: Mutex<HashMap<String, Channel>>,
+    channels: Mutex<HashMap<&'static str, Channel>>,
+}
+
+/// How other processes are found and called.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// What proves to others who calls.
+    pub peers: Option<PeerKey>,
+    /// Domains whose instances are listed: the registry is not asked for them.
+    pub listed: BTreeMap<String, Vec<Address>>,
+    /// Where instances of other domains are found.
+    pub registry: Arc<dyn Registry>,
+    /// Settings of connections.
+    pub options: ChannelOptions,
+    /// Balancers.
+    pub routing: Routing,
 }
 
 impl Directory {
-    /// Makes a directory that knows the `addresses` (`http://host:port`) of each domain that runs elsewhere.
-    ///
-    /// # Errors
-    /// An address that is no URI, with its domain.
-    pub fn new(
-        runtime: &Runtime,
-        local_calls: LocalCalls,
-        peers: Option<PeerKey>,
-        options: ChannelOptions,
-        addresses: BTreeMap<String, Vec<String>>,
-    ) -> Result<Self, ChannelError> {
-        for list in addresses.values() {
-            Channel::check(list)?;
-        }
-        let (local, channels) = (Mutex::default(), Mutex::default());
-        let shared = Shared {
-            runtime: runtime.clone(),
-            local_calls,
-            peers,
-            options,
-            addresses,
-            local,
-            channels,
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+    /// Makes a directory that finds others with `remote`.
+    pub fn new(runtime: &Runtime, local_calls: LocalCalls, remote: Remote) -> Self {
+        Self::with(runtime, local_calls, Some(remote))
     }
 
     /// Makes a directory of one process that calls nobody else.
     pub fn local(runtime: &Runtime, local_calls: LocalCalls) -> Self {
-        Self::new(runtime, local_calls, None, ChannelOptions::default(), BTreeMap::new())
-            .expect("no address cannot be a bad address")
+        Self::with(runtime, local_calls, None)
+    }
+
+    fn with(runtime: &Runtime, local_calls: LocalCalls, remote: Option<Remote>) -> Self {
+        let shared = Shared {
+            runtime: runtime.clone(),
+            local_calls,
+            remote,
+            local: Mutex::default(),
+            channels: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Returns the clock, randomness and ids that calls are made with.
@@ -91,13 +94,8 @@ impl Directory {
         C::from_client(Client::late(self.clone(), C::SERVICE, caller.clone()))
     }
 
-    /// Returns the names of the domains that run elsewhere.
-    pub fn remote_domains(&self) -> impl Iterator<Item = &str> {
-        self.shared.addresses.keys().map(String::as_str)
-    }
-
     pub(crate) fn peers(&self) -> Option<&PeerKey> {
-        self.shared.peers.as_ref()
+        self.shared.remote.as_ref()?.peers.as_ref()
     }
 
     /// Finds where `service` is.
@@ -118,18 +116,21 @@ impl Directory {
             });
         }
         let domain = service.domain();
-        let Some(addresses) = self.shared.addresses.get(domain) else {
-            return Err(Error::unavailable(
-                "SERVICE_UNKNOWN",
-                format!("no instance of {domain} is known"),
-            ));
-        };
+        let unknown = || Error::unavailable("SERVICE_UNKNOWN", format!("no instance of {domain} is known"));
+        let remote = self.shared.remote.as_ref().ok_or_else(unknown)?;
         let mut channels = lock(&self.shared.channels);
         if let Some(channel) = channels.get(domain) {
             return Ok(Binding::Remote(channel.clone()));
         }
-        let channel = Channel::connect(addresses, &self.shared.options).map_err(Error::internal)?;
-        channels.insert(domain.to_owned(), channel.clone());
+        let (runtime, options, routing) = (&self.shared.runtime, remote.options, remote.routing.clone());
+        let channel = match remote.listed.get(domain) {
+            Some(addresses) => Channel::listed(runtime, addresses, service.name, options, routing),
+            None => {
+                let name: ServiceName = domain.parse().map_err(Error::internal)?;
+                Channel::new(runtime, remote.registry.watch(&name), service.name, options, routing)
+            }
+        };
+        channels.insert(domain, channel.clone());
         Ok(Binding::Remote(channel))
     }
 }
@@ -143,7 +144,7 @@ impl std::fmt::Debug for Directory {
         let local: Vec<_> = lock(&self.shared.local).keys().copied().collect();
         f.debug_struct("Directory")
             .field("local", &local)
-            .field("addresses", &self.shared.addresses)
+            .field("remote", &self.shared.remote)
             .finish()
     }
 }
@@ -160,29 +161,26 @@ mod tests {
         sensitive: &[],
     };
 
-    fn directory(addresses: &[(&str, &[&str])]) -> Result<Directory, ChannelError> {
-        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        let addresses = addresses
-            .iter()
-            .map(|(domain, list)| ((*domain).to_owned(), texts(list)))
-            .collect();
+    fn directory(listed: &[(&str, &str)]) -> Directory {
+        let tasks = mosaic_core::TaskGroup::new(|_| {});
         let runtime = Runtime::system();
-        Directory::new(&runtime, LocalCalls::Direct, None, ChannelOptions::default(), addresses)
-    }
-
-    #[test]
-    fn a_bad_address_is_told_at_the_start_with_its_text() {
-        let error = directory(&[("users", &["http://a:1", "nowhere"])]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "\"nowhere\" is not an address of the form http://host:port"
-        );
-        assert!(matches!(directory(&[("users", &[])]), Err(ChannelError::NoAddress)));
+        let options = mosaic_registry::Options::default();
+        let remote = Remote {
+            peers: None,
+            listed: listed
+                .iter()
+                .map(|(domain, address)| ((*domain).to_owned(), vec![address.parse().unwrap()]))
+                .collect(),
+            registry: mosaic_registry::open("static:", &options, &runtime, &tasks).unwrap(),
+            options: ChannelOptions::default(),
+            routing: Routing::default(),
+        };
+        Directory::new(&runtime, LocalCalls::Direct, remote)
     }
 
     #[tokio::test]
     async fn what_is_served_here_is_called_here_whatever_the_list_says() {
-        let directory = directory(&[("users", &["http://a:1"])]).unwrap();
+        let directory = directory(&[("users", "a:1")]);
         assert!(matches!(directory.find::<()>(&SERVICE), Ok(Binding::Remote(_))));
         directory.add(Served::new(&SERVICE, Arc::new(())));
         assert!(matches!(directory.find::<()>(&SERVICE), Ok(Binding::Local(_))));
@@ -190,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_no_binding_for_ever() {
-        let directory = directory(&[]).unwrap();
+        let directory = Directory::local(&Runtime::system(), LocalCalls::Direct);
         let error = directory.find::<()>(&SERVICE).unwrap_err();
         assert_eq!(
             (error.reason(), error.message()),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, header};
 use mosaic_core::{
     Access, Authenticator, Caller, Code, Context, Error, MethodDescriptor, Origin, Result, Runtime, StopSignal, Trace,
 };
-use tonic::metadata::MetadataMap;
 
 use crate::{PeerKey, metadata};
 
@@ -54,45 +54,45 @@ impl Inbound {
     pub(crate) fn context(
         &self,
         method: &MethodDescriptor,
-        metadata: &MetadataMap,
-        extensions: &tonic::Extensions,
+        headers: &HeaderMap,
+        extensions: &http::Extensions,
     ) -> Result<Context> {
-        let trace = metadata::trace(metadata).unwrap_or_else(|| Trace::start(&self.runtime));
-        let service = self.service(metadata)?;
+        let trace = metadata::trace(headers).unwrap_or_else(|| Trace::start(&self.runtime));
+        let service = self.service(headers)?;
         let origin = match &service {
-            Some(_) => metadata::origin(metadata),
+            Some(_) => metadata::origin(headers),
             None => Origin {
                 ip: socket_ip(extensions),
-                user_agent: metadata::text(metadata, "user-agent").map(Into::into),
+                user_agent: metadata::text(headers, header::USER_AGENT).map(Into::into),
             },
         };
         let caller = if method.access == Access::Public {
             Caller::Anonymous
         } else {
-            self.caller(metadata)?
+            self.caller(headers)?
         };
         let mut cx = Context::resume(&self.runtime, trace)
             .with_caller(caller)
             .with_service(service)
             .with_origin(origin)
-            .with_idempotency_key(metadata::idempotency_key(metadata).map(Into::into));
-        if let Some(timeout) = metadata::timeout(metadata) {
+            .with_idempotency_key(metadata::idempotency_key(headers).map(Into::into));
+        if let Some(timeout) = metadata::timeout(headers) {
             // Years of patience are cut to the method's own timeout later; only the addition must not overflow.
             cx = cx.with_timeout(timeout.min(method.timeout));
         }
         Ok(cx)
     }
 
-    fn service(&self, metadata: &MetadataMap) -> Result<Option<Arc<str>>> {
-        match (&self.peers, metadata::text(metadata, metadata::PEER)) {
+    fn service(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>> {
+        match (&self.peers, metadata::text(headers, metadata::PEER)) {
             (Some(key), Some(token)) => key.verify(token, self.runtime.now()).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn caller(&self, metadata: &MetadataMap) -> Result<Caller> {
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
         let invalid = || Error::new(Code::Unauthenticated, "TOKEN_INVALID", "the token is not valid");
-        let Some(token) = metadata::bearer(metadata).map_err(|()| invalid())? else {
+        let Some(token) = metadata::bearer(headers).map_err(|()| invalid())? else {
             return Ok(Caller::Anonymous);
         };
         let authenticator = self.authenticator.as_ref().ok_or_else(invalid)?;
@@ -100,7 +100,7 @@ impl Inbound {
     }
 }
 
-fn socket_ip(extensions: &tonic::Extensions) -> Option<std::net::IpAddr> {
+fn socket_ip(extensions: &http::Extensions) -> Option<std::net::IpAddr> {
     use tonic::transport::server::TcpConnectInfo;
     extensions
         .get::<TcpConnectInfo>()?

@@ -6,9 +6,11 @@
 //! checks, deadline and panics of a method are handled, for local and remote callers alike. The wire is standard gRPC:
 //! any client of any language may call, and a service may be replaced by one that knows nothing of Mosaic.
 
+pub mod balance;
 mod channel;
 mod client;
 mod directory;
+mod frames;
 mod inbound;
 mod items;
 mod listen;
@@ -17,13 +19,13 @@ mod peer;
 mod served;
 mod server;
 mod status;
-mod unsent;
+mod wire;
 
 use std::pin::Pin;
 
-pub use channel::{Channel, ChannelError, ChannelOptions};
+pub use channel::{Affinity, Channel, ChannelOptions, Routing};
 pub use client::{Client, Connect};
-pub use directory::{Directory, LocalCalls};
+pub use directory::{Directory, LocalCalls, Remote};
 pub use inbound::Inbound;
 pub use peer::PeerKey;
 pub use served::{Serve, Served, unknown_method};

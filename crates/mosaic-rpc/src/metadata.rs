@@ -3,55 +3,57 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mosaic_core::{Context, Origin, Secret, Trace};
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-/// Bearer token of the signed-in caller.
-pub(crate) const AUTHORIZATION: &str = "authorization";
 /// Proof of the calling service ([`crate::PeerKey`]).
-pub(crate) const PEER: &str = "x-mosaic-peer";
-const TRACEPARENT: &str = "traceparent";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const ORIGIN_IP: &str = "x-mosaic-origin-ip";
-const ORIGIN_AGENT: &str = "x-mosaic-origin-agent";
-const TIMEOUT: &str = "grpc-timeout";
+pub(crate) const PEER: HeaderName = HeaderName::from_static("x-mosaic-peer");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const ORIGIN_IP: HeaderName = HeaderName::from_static("x-mosaic-origin-ip");
+const ORIGIN_AGENT: HeaderName = HeaderName::from_static("x-mosaic-origin-agent");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Longest idempotency key and user agent that are read.
 const TEXT_MAX: usize = 512;
 
-/// Writes what the next process must know.
-pub(crate) fn write(cx: &Context, metadata: &mut MetadataMap) {
-    let mut put = |name: &'static str, text: &str, varies: Varies| {
+/// Returns what the next process must know.
+pub(crate) fn write(cx: &Context) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    let mut put = |name: HeaderName, text: String, varies: Varies| {
         // A text that cannot stand in a header is not sent: it came from outside and is only advice.
-        if let Ok(mut value) = text.parse::<AsciiMetadataValue>() {
+        if let Ok(mut value) = HeaderValue::try_from(text) {
             value.set_sensitive(varies == Varies::ByRequest);
-            metadata.insert(name, value);
+            headers.insert(name, value);
         }
     };
-    put(TRACEPARENT, &cx.trace().to_traceparent(), Varies::ByRequest);
+    put(TRACEPARENT, cx.trace().to_traceparent(), Varies::ByRequest);
+    if let Some(remaining) = cx.remaining() {
+        put(TIMEOUT, timeout_text(remaining), Varies::ByRequest);
+    }
     if let Some(identity) = cx.identity() {
-        put(
-            AUTHORIZATION,
-            &format!("Bearer {}", identity.token.expose()),
-            Varies::ByRequest,
-        );
+        let bearer = ["Bearer ", identity.token.expose()].concat();
+        put(header::AUTHORIZATION, bearer, Varies::ByRequest);
     }
     if let Some(key) = cx.idempotency_key() {
-        put(IDEMPOTENCY_KEY, key, Varies::ByRequest);
+        put(IDEMPOTENCY_KEY, String::from(&**key), Varies::ByRequest);
     }
     if let Some(ip) = cx.origin().ip {
-        put(ORIGIN_IP, &ip.to_string(), Varies::ByRequest);
+        put(ORIGIN_IP, ip.to_string(), Varies::ByRequest);
     }
     if let Some(agent) = &cx.origin().user_agent {
-        put(ORIGIN_AGENT, agent, Varies::Seldom);
+        put(ORIGIN_AGENT, String::from(&**agent), Varies::Seldom);
     }
+    headers
 }
 
-/// Writes how much time the next process has.
-pub(crate) fn write_timeout<Q>(request: &mut tonic::Request<Q>, timeout: Duration) {
-    request.set_timeout(timeout);
-    if let Some(value) = request.metadata_mut().get_mut(TIMEOUT) {
-        value.set_sensitive(true);
+/// Returns how much time the next process has, in the unit that eight digits are enough for.
+fn timeout_text(timeout: Duration) -> String {
+    const DIGITS_MAX: u128 = 99_999_999;
+    if timeout.as_micros() <= DIGITS_MAX {
+        format!("{}u", timeout.as_micros())
+    } else {
+        format!("{}m", timeout.as_millis().min(DIGITS_MAX))
     }
 }
 
@@ -66,28 +68,28 @@ enum Varies {
 }
 
 /// Returns the trace that the caller is part of.
-pub(crate) fn trace(metadata: &MetadataMap) -> Option<Trace> {
-    Trace::parse(text(metadata, TRACEPARENT)?)
+pub(crate) fn trace(headers: &HeaderMap) -> Option<Trace> {
+    Trace::parse(text(headers, TRACEPARENT)?)
 }
 
 /// Returns the key that names the effect of the request.
-pub(crate) fn idempotency_key(metadata: &MetadataMap) -> Option<&str> {
-    text(metadata, IDEMPOTENCY_KEY).filter(|key| !key.is_empty() && key.len() <= TEXT_MAX)
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<&str> {
+    text(headers, IDEMPOTENCY_KEY).filter(|key| !key.is_empty() && key.len() <= TEXT_MAX)
 }
 
 /// Returns where the outside request came from; only to be asked of a caller that is a service of ours.
-pub(crate) fn origin(metadata: &MetadataMap) -> Origin {
+pub(crate) fn origin(headers: &HeaderMap) -> Origin {
     Origin {
-        ip: text(metadata, ORIGIN_IP).and_then(|text| text.parse::<IpAddr>().ok()),
-        user_agent: text(metadata, ORIGIN_AGENT)
+        ip: text(headers, ORIGIN_IP).and_then(|text| text.parse::<IpAddr>().ok()),
+        user_agent: text(headers, ORIGIN_AGENT)
             .filter(|agent| agent.len() <= TEXT_MAX)
             .map(Into::into),
     }
 }
 
 /// Returns the bearer token; more than one, or another scheme, is `Err`.
-pub(crate) fn bearer(metadata: &MetadataMap) -> Result<Option<Secret<String>>, ()> {
-    let mut values = metadata.get_all(AUTHORIZATION).iter();
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<Secret<String>>, ()> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(());
@@ -102,8 +104,8 @@ pub(crate) fn bearer(metadata: &MetadataMap) -> Result<Option<Secret<String>>, (
 }
 
 /// Returns the time that the caller allows (`grpc-timeout` of the gRPC protocol); nonsense is `None`.
-pub(crate) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = text(metadata, TIMEOUT)?;
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = text(headers, TIMEOUT)?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -121,8 +123,8 @@ pub(crate) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
 }
 
 /// Returns one text value; a header given twice counts as absent.
-pub(crate) fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
-    let mut values = metadata.get_all(name).iter();
+pub(crate) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() { None } else { Some(value) }
 }
@@ -135,7 +137,7 @@ mod tests {
     fn timeouts_read_as_the_protocol_writes_them() {
         #[track_caller]
         fn check(text: &str, want: Option<Duration>) {
-            let mut metadata = MetadataMap::new();
+            let mut metadata = HeaderMap::new();
             metadata.insert(TIMEOUT, text.parse().unwrap());
             assert_eq!(timeout(&metadata), want, "{text}");
         }
@@ -151,11 +153,11 @@ mod tests {
 
     #[test]
     fn two_tokens_are_none() {
-        let mut metadata = MetadataMap::new();
+        let mut metadata = HeaderMap::new();
         assert!(bearer(&metadata).unwrap().is_none());
-        metadata.append(AUTHORIZATION, "bearer a".parse().unwrap());
+        metadata.append(header::AUTHORIZATION, "bearer a".parse().unwrap());
         assert_eq!(bearer(&metadata).unwrap().unwrap().expose(), "a");
-        metadata.append(AUTHORIZATION, "bearer b".parse().unwrap());
+        metadata.append(header::AUTHORIZATION, "bearer b".parse().unwrap());
         assert!(bearer(&metadata).is_err());
     }
 }

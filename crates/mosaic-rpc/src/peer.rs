@@ -11,6 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
+use http::HeaderValue;
 use mosaic_core::{Error, Result, Runtime, Secret, Timestamp};
 use sha2::Sha256;
 
@@ -122,7 +123,7 @@ impl std::fmt::Debug for PeerKey {
 pub(crate) struct PeerToken {
     key: PeerKey,
     name: Arc<str>,
-    current: Mutex<Option<(tonic::metadata::AsciiMetadataValue, Timestamp)>>,
+    current: Mutex<Option<(HeaderValue, Timestamp)>>,
 }
 
 impl PeerToken {
@@ -135,7 +136,7 @@ impl PeerToken {
     }
 
     /// Returns a token that is good for at least half a minute; `None` if the name cannot stand in a header.
-    pub(crate) fn get(&self, runtime: &Runtime) -> Option<tonic::metadata::AsciiMetadataValue> {
+    pub(crate) fn get(&self, runtime: &Runtime) -> Option<HeaderValue> {
         let now = runtime.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, renew_at)) = &*current
@@ -144,7 +145,7 @@ impl PeerToken {
         {
             return Some(token.clone());
         }
-        let token: tonic::metadata::AsciiMetadataValue = self.key.issue(&self.name, now).parse().ok()?;
+        let token: HeaderValue = HeaderValue::try_from(self.key.issue(&self.name, now)).ok()?;
         *current = Some((token.clone(), now.plus(LIFETIME / 2)));
         Some(token)
     }

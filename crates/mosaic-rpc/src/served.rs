@@ -10,12 +10,13 @@ use std::sync::Arc;
 use mosaic_core::{Check, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
 use mosaic_guard::{Guard, Side};
 use prost::Message;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::server::Grpc;
 use tracing::{Instrument as _, Span};
 
 use crate::items::{self, log_once};
-use crate::{BoxFuture, Inbound, Streaming, status_from_error};
+use crate::{BoxFuture, Inbound, Streaming, status_from_error, wire};
 
 /// A generated server: a plain tonic service that also lets itself be called without the wire.
 pub trait Serve:
@@ -116,12 +117,26 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         Q: Message + Default + Check + 'static,
         R: Message + Default + 'static,
     {
-        let handler = Handler {
-            served: self,
-            method,
-            call,
+        let (head, body) = request.into_parts();
+        let cx = match self.inbound.context(method, &head.headers, &head.extensions) {
+            Ok(cx) => cx.with_timeout(method.timeout),
+            Err(error) => return status_from_error(&error).into_http(),
         };
-        grpc::<R, Q>().unary(handler, request).await
+        // Who sends slowly has no longer than who works slowly.
+        let reading = wire::read::<Q>(&head.headers, body);
+        let read = match cx.remaining() {
+            Some(remaining) => tokio::time::timeout(remaining, reading).await,
+            None => Ok(reading.await),
+        };
+        let message = match read {
+            Ok(Ok(message)) => message,
+            Ok(Err(status)) => return status.into_http(),
+            Err(_) => return Status::deadline_exceeded("the request did not arrive in time").into_http(),
+        };
+        let enter = async |served: &Self, cx, request, _: &Span| served.enter(method, cx, request, call).await;
+        let answer = self.answer(method, cx, message, enter).await;
+        let response = answer.and_then(|reply| wire::reply(&reply));
+        response.unwrap_or_else(|status| status.into_http())
     }
 
     /// Answers a server-streaming call from the wire.
@@ -147,21 +162,17 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         grpc::<R, Q>().server_streaming(handler, request).await
     }
 
-    /// Reads who calls, has `enter` do the call, and logs its failure within the span that it is given.
+    /// Has `enter` do the call, and logs its failure within the span that it is given.
     async fn answer<Q, R>(
         self,
         method: &'static MethodDescriptor,
-        request: tonic::Request<Q>,
+        cx: Context,
+        request: Q,
         enter: impl AsyncFnOnce(&Self, Context, Q, &Span) -> Result<R>,
-    ) -> Result<tonic::Response<R>, tonic::Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let cx = match self.inbound.context(method, &metadata, &extensions) {
-            Ok(cx) => cx,
-            Err(error) => return Err(status_from_error(&error)),
-        };
+    ) -> Result<R, Status> {
         let span = tracing::info_span!("rpc", rpc.method = method.path, trace_id = cx.trace().request_id());
         let outcome = enter(&self, cx, request, &span).instrument(span.clone()).await;
-        outcome.map(tonic::Response::new).map_err(|error| {
+        outcome.map_err(|error| {
             span.in_scope(|| log_once(method, &error));
             status_from_error(&error)
         })
@@ -190,24 +201,6 @@ struct Handler<P: ?Sized, F> {
     call: F,
 }
 
-impl<P, F, Q, R> tonic::server::UnaryService<Q> for Handler<P, F>
-where
-    P: ?Sized + Send + Sync + 'static,
-    Q: Check + Send + 'static,
-    R: Send + 'static,
-    F: for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<R>> + Clone + Send + Sync + 'static,
-{
-    type Response = R;
-    type Future = BoxFuture<'static, Result<tonic::Response<R>, tonic::Status>>;
-
-    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
-        let (served, method, call) = (self.served.clone(), self.method, self.call.clone());
-        Box::pin(served.answer(method, request, async move |served, cx, request, _| {
-            served.enter(method, cx, request, call).await
-        }))
-    }
-}
-
 impl<P, F, Q, R> tonic::server::ServerStreamingService<Q> for Handler<P, F>
 where
     P: ?Sized + Send + Sync + 'static,
@@ -221,10 +214,16 @@ where
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
         let (served, method, call) = (self.served.clone(), self.method, self.call.clone());
-        Box::pin(served.answer(method, request, async move |served, cx, request, span| {
-            let items = served.enter_streaming(method, cx, request, call).await?;
-            Ok(items::to_wire(method, items, span.clone()))
-        }))
+        Box::pin(async move {
+            let (metadata, extensions, request) = request.into_parts();
+            let cx = served.inbound.context(method, &metadata.into_headers(), &extensions);
+            let cx = cx.map_err(|error| status_from_error(&error))?;
+            let enter = async |served: &Served<P>, cx, request, span: &Span| {
+                let items = served.enter_streaming(method, cx, request, call).await?;
+                Ok(items::to_wire(method, items, span.clone()))
+            };
+            served.answer(method, cx, request, enter).await.map(tonic::Response::new)
+        })
     }
 }
 

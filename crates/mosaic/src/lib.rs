@@ -21,6 +21,7 @@
 mod admin;
 mod app;
 mod args;
+mod discovery;
 mod files;
 mod module;
 mod outgoing;
@@ -35,7 +36,7 @@ pub use files::write_secret_file;
 pub use module::Module;
 pub use outgoing::partner_client;
 pub use process::{Addresses, Process, StartError};
-pub use process_config::{AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RpcConfig};
+pub use process_config::{AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig};
 
 pub use async_trait::async_trait;
 pub use mosaic_core::{
@@ -44,5 +45,8 @@ pub use mosaic_core::{
     ServiceDescriptor, Shape, StopSignal, SystemClock, SystemRandom, TaskGroup, Timestamp, Trace, Violation,
     Violations, config, id_type, json, rules,
 };
-pub use {mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_rpc as rpc, mosaic_sql as sql};
+pub use {
+    mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_registry as registry, mosaic_rpc as rpc,
+    mosaic_sql as sql,
+};
 pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

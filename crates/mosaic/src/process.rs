@@ -15,17 +15,18 @@ use mosaic_cache::Cache;
 use mosaic_core::config::{Config, Problem, Settings};
 use mosaic_core::{Authenticator, Error, Result, Runtime, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, EdgeConfig};
-use mosaic_rpc::{ChannelOptions, Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, bind};
+use mosaic_rpc::{Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, bind};
 use mosaic_telemetry::{Metrics, TelemetryConfig};
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Health, Phase};
 use crate::app::Definition;
+use crate::discovery::{Announcement, Discovery};
 use crate::module::{Shared, lock};
 use crate::outgoing::install_crypto;
 use crate::peer_key::peer_key;
 use crate::reload::{self, Origin};
-use crate::{AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RpcConfig};
+use crate::{AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RegistryConfig, RpcConfig};
 
 /// Why a process did not start.
 #[derive(Debug)]
@@ -73,6 +74,7 @@ pub struct Process {
     health: Arc<Health>,
     listeners: TaskGroup,
     background: TaskGroup,
+    announcement: Announcement,
     addresses: Addresses,
     drain_timeout: Duration,
 }
@@ -81,6 +83,7 @@ pub struct Process {
 struct Base {
     platform: PlatformConfig,
     rpc: RpcConfig,
+    registry: RegistryConfig,
     auth: AuthConfig,
     cache: CacheConfig,
     edge: EdgeConfig,
@@ -96,10 +99,11 @@ impl Base {
         }
         let (platform, rpc, auth) = (read(settings), read(settings), read(settings));
         let (cache, edge, telemetry) = (read(settings), read(settings), read(settings));
-        let database = read(settings);
+        let (database, registry) = (read(settings), read(settings));
         Some(Self {
             platform: platform?,
             rpc: rpc?,
+            registry: registry?,
             auth: auth?,
             cache: cache?,
             edge: edge?,
@@ -129,14 +133,15 @@ impl Process {
             .get_or_insert(base.platform.mode == Mode::Production);
         let metrics = mosaic_telemetry::init(&base.telemetry, None);
         let listeners = task_group();
-        let shared = Arc::new(shared(runtime, &settings, &base, listeners.stop_signal()).await?);
+        let background = task_group();
+        let (shared, discovery) = shared(runtime, &settings, &base, &background, listeners.stop_signal()).await?;
+        let shared = Arc::new(shared);
         let databases = shared.clone();
         let health = Health::new(metrics.clone(), shared.verifier.clone(), move || {
             lock(&databases.databases).clone()
         });
         let health = Arc::new(health);
 
-        let background = task_group();
         let admin = bind(base.platform.admin).await?;
         let admin_address = admin.local_addr().map_err(Error::internal)?;
         serve_admin(&background, admin, admin::router(health.clone()));
@@ -151,6 +156,7 @@ impl Process {
         let (http, grpc) = listen(&shared, &base, &listeners).await?;
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);
+        let announcement = discovery.announce(&lock(&shared.services), grpc);
         let addresses = Addresses {
             http,
             grpc,
@@ -163,6 +169,7 @@ impl Process {
             health,
             listeners,
             background,
+            announcement,
             addresses,
             drain_timeout: base.platform.drain_timeout,
         })
@@ -196,6 +203,7 @@ impl Process {
     /// Ends the process: what is running may end within the drain timeout, what is left is cut.
     pub async fn stop(self) {
         self.health.set(Phase::Stopping);
+        self.announcement.withdraw().await;
         // Listeners first, with most of the time: tasks may still be needed to answer what is running.
         let n_listeners_cut = self.listeners.shutdown(self.drain_timeout * 3 / 4).await;
         let n_tasks_cut = self.shared.tasks.shutdown(self.drain_timeout / 4).await;
@@ -247,8 +255,9 @@ async fn shared(
     runtime: &Runtime,
     settings: &Settings,
     base: &Base,
+    background: &TaskGroup,
     draining: StopSignal,
-) -> Result<Shared, StartError> {
+) -> Result<(Shared, Discovery), StartError> {
     let mode = base.platform.mode;
     tokio::fs::create_dir_all(&base.platform.data).await.map_err(|cause| {
         let what = format!(
@@ -263,19 +272,16 @@ async fn shared(
     } else {
         LocalCalls::Direct
     };
-    let channel = ChannelOptions {
-        connect_timeout: base.rpc.connect_timeout,
-        ..ChannelOptions::default()
-    };
-    let services = base.rpc.services.clone();
-    let directory = Directory::new(runtime, local_calls, Some(peers.clone()), channel, services).map_err(|error| {
-        settings.report("rpc.services", error.to_string());
-        StartError::Config(settings.problems())
-    })?;
+    let mistaken = || StartError::Config(settings.problems());
+    let discovery = Discovery::open(runtime, &base.registry, background, settings).ok_or_else(mistaken)?;
+    let remote = discovery
+        .remote(&base.rpc, peers.clone(), settings)
+        .ok_or_else(mistaken)?;
+    let directory = Directory::new(runtime, local_calls, remote);
     let verifier = Arc::new(TokenVerifier::new(runtime, base.auth.policy()));
     let authenticator: Arc<dyn Authenticator> = verifier.clone();
     let inbound = Inbound::new(runtime.clone(), Some(authenticator), Some(peers.clone())).draining(draining);
-    Ok(Shared {
+    let shared = Shared {
         runtime: runtime.clone(),
         settings: settings.clone(),
         mode,
@@ -290,7 +296,8 @@ async fn shared(
         edge: Some(EdgeBuilder::default()).into(),
         databases: Vec::new().into(),
         services: Vec::new().into(),
-    })
+    };
+    Ok((shared, discovery))
 }
 
 async fn install(shared: &Arc<Shared>, chosen: &[&Definition]) -> Result<()> {

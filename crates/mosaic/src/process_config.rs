@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use mosaic_auth::TokenPolicy;
 use mosaic_core::Secret;
-use mosaic_core::config::{EngineUrl, Raw, Value};
+use mosaic_core::config::{EngineUrl, Live, Raw, Value};
+use mosaic_rpc::Affinity;
+use mosaic_rpc::balance::Balance;
 
 /// How serious a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +65,42 @@ mosaic_core::config! {
         pub peer_key: Option<Secret<String>> = "",
         /// Calls within a process go through encode and decode, as over the wire.
         pub strict_local: bool = "false",
-        /// Longest time to open a connection.
+        /// Longest time to open a connection and to see that its instance is well.
         pub connect_timeout: Duration = "2s",
+        /// Longest time that a call waits for an instance to be connected, when none is.
+        pub ready_timeout: Duration = "2s",
+        /// How an instance is chosen: `p2c`, `round-robin`, `weighted-round-robin`, `random`, `weighted-random`, `hash`,
+        /// `weighted-hash`, `consistent-hash`, `least-active` or `fastest`.
+        pub balancer: Live<Balance> = "p2c",
+        /// The same for one domain: `rpc.balancers.users = "round-robin"`.
+        pub balancers: Live<BTreeMap<String, Balance>> = "",
+        /// What keeps calls at one instance with `hash`, `weighted-hash` and `consistent-hash`, by domain: `none`, `account`,
+        /// `session`, `ip` or `idempotency-key`.
+        pub affinity: Live<BTreeMap<String, Affinity>> = "",
+        /// Instances of a domain that this process connects to, if there are more; 0: all.
+        pub subset: usize = "100",
+        /// Time in which a new instance comes to its full share of calls.
+        pub slow_start: Duration = "5s",
+        /// Time between questions for the health of an instance.
+        pub health_interval: Duration = "5s",
         /// Calls in flight on one connection to us.
         pub max_concurrent_streams: u32 = "100",
         /// Age at which a connection to us is asked to go.
         pub max_connection_age: Duration = "30m",
+    }
+}
+
+mosaic_core::config! {
+    /// Where this process announces what it serves, and finds others.
+    pub struct RegistryConfig in "registry" {
+        /// `memory:`, `etcd://...`, `kubernetes:`, `dns://...`, or two with `|` between: see the guide of discovery.
+        pub url: EngineUrl = "memory:",
+        /// Host, or host and port, at which others reach the gRPC port; empty: the address that it listens on.
+        pub advertise: Option<String> = "",
+        /// Share of the calls relative to other instances, 1 to 1000.
+        pub weight: Live<u32> = "100",
+        /// What else is said of this instance: `registry.metadata.zone = "b"`.
+        pub metadata: BTreeMap<String, String> = "",
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use mosaic::auth::{AccessClaims, KeyRing, PublicKeys, TokenIssuer, TokenPolicy};
 use mosaic::config::Live;
-use mosaic::rpc::{Channel, ChannelOptions, Client, Connect, Streaming};
+use mosaic::registry::Address;
+use mosaic::rpc::{Channel, ChannelOptions, Client, Connect, Routing, Streaming};
 use mosaic::sql::sea_orm::{ConnectionTrait as _, Statement};
 use mosaic::sql::{Database, Migration, Schema, into_error};
 use mosaic::{App, Context, Error, Module, Result, Runtime, Secret, StopSignal, Timestamp, Trace, async_trait};
@@ -350,8 +351,9 @@ pub(crate) fn traced() -> (Context, String) {
 
 /// Returns a client that is no service of the platform, of the process with number `position`.
 pub(crate) fn stranger<C: Connect>(app: &TestApp, position: usize) -> C {
-    let address = format!("http://{}", app.processes()[position].addresses().grpc);
-    let channel = Channel::connect(&[address], &ChannelOptions::default()).unwrap();
+    let address = Address::try_from(app.processes()[position].addresses().grpc).unwrap();
+    let (runtime, options) = (Runtime::system(), ChannelOptions::default());
+    let channel = Channel::listed(&runtime, &[address], C::SERVICE.name, options, Routing::default());
     C::from_client(Client::remote(C::SERVICE, channel, "stranger"))
 }
 

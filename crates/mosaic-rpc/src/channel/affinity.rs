@@ -1,0 +1,62 @@
+//! What keeps the calls of one caller at one instance.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use mosaic_core::Context;
+use mosaic_core::config::{Raw, Value};
+
+/// What a call is hashed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Affinity {
+    /// Nothing: any instance is as good as another.
+    #[default]
+    None,
+    /// The account that calls.
+    Account,
+    /// The session that calls.
+    Session,
+    /// The address of the client.
+    Ip,
+    /// The idempotency key.
+    IdempotencyKey,
+}
+
+impl Affinity {
+    /// Returns the key of a call; `None` where it has none, and then any instance takes it.
+    ///
+    /// The same in every process of one version (SipHash with fixed keys).
+    pub(super) fn key(self, cx: &Context) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::None => return None,
+            Self::Account => cx.identity()?.account.hash(&mut hasher),
+            Self::Session => cx.identity()?.session.hash(&mut hasher),
+            Self::Ip => cx.origin().ip?.hash(&mut hasher),
+            Self::IdempotencyKey => cx.idempotency_key()?.hash(&mut hasher),
+        }
+        Some(hasher.finish())
+    }
+}
+
+impl Value for Affinity {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        match String::parse(raw)?.as_str() {
+            "none" => Ok(Self::None),
+            "account" => Ok(Self::Account),
+            "session" => Ok(Self::Session),
+            "ip" => Ok(Self::Ip),
+            "idempotency-key" => Ok(Self::IdempotencyKey),
+            _ => Err("must be none, account, session, ip or idempotency-key".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::None => "none",
+            Self::Account => "account",
+            Self::Session => "session",
+            Self::Ip => "ip",
+            Self::IdempotencyKey => "idempotency-key",
+        }
+        .to_owned()
+    }
+}

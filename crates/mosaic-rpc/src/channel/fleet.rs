@@ -1,0 +1,214 @@
+//! The instances of one service, from what the registry says to what is picked from.
+//!
+//! One task applies snapshots and state changes and publishes a [`Ready`] set, whole and immutable; picks read the last
+//! one without waiting. Each instance has a task of its own that keeps it connected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mosaic_registry::{Address, Instance, Watch};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::endpoint::{Endpoint, State, keep_connected};
+use super::{Affinity, Setup};
+use crate::balance::{Balance, Draws, Picker, hash_text, scramble};
+
+/// How often slow starts, weights and ejections are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What calls find; see the module documentation.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) picker: Picker,
+    pub(crate) affinity: Affinity,
+    pub(crate) prospect: Prospect,
+}
+
+/// What a call that finds nobody ready may hope for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// The registry has not spoken yet.
+    Unknown,
+    /// Somebody is being connected to.
+    Soon,
+    /// Nobody is there, or nobody can be reached.
+    None(Lack),
+}
+
+/// Why nobody is to be expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// No instance is registered.
+    Nobody,
+    /// None of them can be reached.
+    AllDown,
+}
+
+/// Publishes the ready set.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    ready: ArcSwap<Ready>,
+    published: watch::Sender<()>,
+}
+
+struct Member {
+    endpoint: Arc<Endpoint>,
+    priority: u32,
+    removed: Arc<Notify>,
+}
+
+impl Fleet {
+    pub(crate) fn new(draws: &Draws) -> Self {
+        Self {
+            ready: ArcSwap::from_pointee(Ready {
+                endpoints: Vec::new(),
+                picker: Picker::new(Balance::default(), Vec::new(), 0, draws),
+                affinity: Affinity::default(),
+                prospect: Prospect::Unknown,
+            }),
+            published: watch::Sender::new(()),
+        }
+    }
+
+    pub(crate) fn ready(&self) -> arc_swap::Guard<Arc<Ready>> {
+        self.ready.load()
+    }
+
+    /// Returns what tells of the next ready set.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
+    /// Follows the registry and the states of instances, for ever.
+    pub(crate) async fn lead(self: Arc<Self>, setup: Arc<Setup>, mut instances: Watch) {
+        let mut members = Members::default();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                snapshot = instances.changed() => match snapshot {
+                    Some(snapshot) => members.apply(snapshot.instances(), &setup),
+                    None => return,
+                },
+                () = setup.changed.notified() => {}
+                _ = tick.tick() => members.reap(),
+            }
+            self.ready.store(Arc::new(members.ready(&setup)));
+            self.published.send_replace(());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Members {
+    /// `None` until the registry has spoken.
+    by_address: Option<BTreeMap<Address, Member>>,
+    tasks: JoinSet<()>,
+}
+
+impl Members {
+    /// Lets go of instances that are not in the snapshot, takes in those that are new.
+    fn apply(&mut self, instances: &[Instance], setup: &Arc<Setup>) {
+        let chosen = subset(instances, setup.options.subset, setup.client_seed);
+        let members = self.by_address.get_or_insert_default();
+        let mut before = std::mem::take(members);
+        for instance in chosen {
+            let member = match before.remove(&instance.address) {
+                Some(mut member) => {
+                    member.endpoint.node.set_weight(instance.weight());
+                    member.priority = instance.priority();
+                    member
+                }
+                None => begin(instance, setup, &mut self.tasks),
+            };
+            members.insert(instance.address.clone(), member);
+        }
+        before.into_values().for_each(|member| member.removed.notify_one());
+    }
+
+    fn reap(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn ready(&self, setup: &Setup) -> Ready {
+        let now_us = setup.now_us();
+        let members = || self.by_address.iter().flat_map(BTreeMap::values);
+        let is_up = |member: &&Member| member.endpoint.state() == State::Ready;
+        let priority = members().filter(is_up).map(|member| member.priority).min();
+        let mut up: Vec<_> = members()
+            .filter(is_up)
+            .filter(|member| Some(member.priority) == priority)
+            .map(|member| member.endpoint.clone())
+            .collect();
+        leave_out_ejected(&mut up, now_us);
+        let prospect = match &self.by_address {
+            None => Prospect::Unknown,
+            Some(members) if members.is_empty() => Prospect::None(Lack::Nobody),
+            Some(members) if members.values().all(|member| member.endpoint.state() == State::Down) => {
+                Prospect::None(Lack::AllDown)
+            }
+            Some(_) => Prospect::Soon,
+        };
+        let nodes: Vec<_> = up.iter().map(|endpoint| endpoint.node.clone()).collect();
+        setup.expect(nodes.iter().map(|node| node.latency_us(now_us)));
+        Ready {
+            picker: Picker::new(setup.balance(), nodes, now_us, &setup.draws),
+            affinity: setup.affinity(),
+            endpoints: up,
+            prospect,
+        }
+    }
+}
+
+fn begin(instance: &Instance, setup: &Arc<Setup>, tasks: &mut JoinSet<()>) -> Member {
+    let endpoint = Arc::new(Endpoint::new(instance.clone(), &setup.options));
+    let removed = Arc::new(Notify::new());
+    tasks.spawn(keep_connected(endpoint.clone(), setup.clone(), removed.clone()));
+    Member {
+        endpoint,
+        priority: instance.priority(),
+        removed,
+    }
+}
+
+/// Takes out those that are ejected, but never more than half of all: if most fail, it is not they who are to blame.
+fn leave_out_ejected(endpoints: &mut Vec<Arc<Endpoint>>, now_us: u64) {
+    let n_out_max = endpoints.len() / 2;
+    let mut out: Vec<_> = endpoints
+        .iter()
+        .filter(|endpoint| endpoint.outliers.is_ejected(now_us))
+        .map(|endpoint| endpoint.outliers.ejected_until_us())
+        .collect();
+    if out.is_empty() {
+        return;
+    }
+    // Those that are out for longest stay out.
+    out.sort_unstable_by(|one, other| other.cmp(one));
+    let mut n_out = 0;
+    let last_out = out.get(n_out_max.saturating_sub(1)).copied().unwrap_or_default();
+    endpoints.retain(|endpoint| {
+        let is_out = n_out < n_out_max
+            && endpoint.outliers.is_ejected(now_us)
+            && endpoint.outliers.ejected_until_us() >= last_out;
+        n_out += usize::from(is_out);
+        !is_out
+    });
+}
+
+/// Chooses at most `n_max` of `instances` for this client, so that large fleets do not connect everybody to everybody.
+///
+/// Rendezvous hashing (Thaler, Ravishankar 1998): each client has an order of its own, and the choice changes by one
+/// when one instance comes or goes.
+fn subset(instances: &[Instance], n_max: usize, client_seed: u64) -> Vec<&Instance> {
+    let mut chosen: Vec<&Instance> = instances.iter().collect();
+    if n_max > 0 && chosen.len() > n_max {
+        let rank = |instance: &&Instance| scramble(hash_text(&instance.address.to_string()) ^ client_seed);
+        chosen.sort_by_cached_key(rank);
+        chosen.truncate(n_max);
+    }
+    chosen
+}
