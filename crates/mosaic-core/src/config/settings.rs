@@ -286,24 +286,24 @@ impl Settings {
         let changed: BTreeSet<&String> = (entries.keys().chain(layers.entries.keys()))
             .filter(|key| entries.get(*key).map(|entry| &entry.0) != layers.entries.get(*key).map(|entry| &entry.0))
             .collect();
-        let (mut reload, mut setters) = (Reload::default(), Vec::new());
+        let (mut reload, mut setters) = (Reload::default(), BTreeMap::new());
         for key in changed {
-            let new = layers.entries.get(key).map(|(raw, _)| raw.clone());
             if !state.knows(key) {
                 problems.push(Problem {
                     key: key.clone(),
                     what: "unknown key".to_owned(),
                 });
-            } else if let Some((default, setter)) = state.live.get(key) {
-                if let Some(raw) = new.or_else(|| default.map(|text| Raw::Text(text.to_owned()))) {
-                    setters.push((setter.clone(), raw, key.clone()));
+            } else if let Some((field, (default, setter))) = state.live_field(key) {
+                // A table is set as a whole, whichever of its keys changed.
+                if let Some(raw) = state.value_of(field, &layers.entries, *default) {
+                    setters.insert(field.clone(), (setter.clone(), raw));
                 }
             } else {
                 reload.needs_restart.push(key.clone());
             }
         }
         // The old values come back if one of the new ones is wrong.
-        for (setter, raw, key) in setters {
+        for (key, (setter, raw)) in setters {
             match setter(&raw) {
                 Ok(()) => reload.applied.push(key),
                 Err(what) => problems.push(Problem { key, what }),
@@ -314,11 +314,10 @@ impl Settings {
             return Ok(reload);
         }
         for key in &reload.applied {
-            if let Some((default, setter)) = state.live.get(key) {
-                let old = entries.get(key).map(|(raw, _)| raw.clone());
-                if let Some(raw) = old.or_else(|| default.map(|text| Raw::Text(text.to_owned()))) {
-                    let _ = setter(&raw); // it was good before
-                }
+            if let Some((default, setter)) = state.live.get(key)
+                && let Some(raw) = state.value_of(key, &entries, *default)
+            {
+                let _ = setter(&raw); // it was good before
             }
         }
         Err(problems)
@@ -344,6 +343,33 @@ impl State {
         self.accepted
             .iter()
             .any(|section| key.starts_with(section.as_str()) && !is_read(section))
+    }
+
+    /// Returns the live field that holds `key`: the key itself, or the table that it is beneath.
+    fn live_field(&self, key: &str) -> Option<(&String, &(Option<&'static str>, Setter))> {
+        let tables = self
+            .known_tables
+            .iter()
+            .filter(|prefix| key.starts_with(prefix.as_str()));
+        let mut fields = tables.map(|prefix| prefix.trim_end_matches('.')).chain([key]);
+        fields.find_map(|field| self.live.get_key_value(field))
+    }
+
+    /// Returns what `field` is set to in `entries`.
+    fn value_of(
+        &self,
+        field: &str,
+        entries: &BTreeMap<String, (Raw, Source)>,
+        default: Option<&'static str>,
+    ) -> Option<Raw> {
+        let found = if self.known_tables.contains(&format!("{field}.")) {
+            table(entries, field)
+        } else {
+            entries.get(field).cloned()
+        };
+        found
+            .map(|(raw, _)| raw)
+            .or_else(|| default.map(|text| Raw::Text(text.to_owned())))
     }
 
     fn nearest(&self, key: &str) -> Option<&String> {
@@ -372,7 +398,8 @@ impl Reader<'_> {
         };
         self.state.known.insert(key.clone());
         let found = if T::IS_TABLE {
-            self.table(&key)
+            self.state.known_tables.insert(format!("{key}."));
+            table(self.entries, &key)
         } else {
             self.entries.get(&key).cloned()
         };
@@ -402,32 +429,27 @@ impl Reader<'_> {
         }
     }
 
-    fn table(&mut self, key: &str) -> Option<(Raw, Source)> {
-        let prefix = format!("{key}.");
-        let beneath = self
-            .entries
-            .range(prefix.clone()..)
-            .take_while(|(key, _)| key.starts_with(&prefix));
-        let mut source = Source::Default;
-        let mut table = BTreeMap::new();
-        for (key, (raw, from)) in beneath {
-            table.insert(key[prefix.len()..].to_owned(), raw.clone());
-            source = *from;
-        }
-        self.state.known_tables.insert(prefix);
-        if table.is_empty() {
-            None
-        } else {
-            Some((Raw::Table(table), source))
-        }
-    }
-
     fn problem(&mut self, key: String, what: String) {
         let problem = Problem { key, what };
         if !self.state.problems.contains(&problem) {
             self.state.problems.push(problem);
         }
     }
+}
+
+/// Collects the keys beneath `key`; `None` if there are none.
+fn table(entries: &BTreeMap<String, (Raw, Source)>, key: &str) -> Option<(Raw, Source)> {
+    let prefix = format!("{key}.");
+    let beneath = entries
+        .range(prefix.clone()..)
+        .take_while(|(key, _)| key.starts_with(&prefix));
+    let mut source = Source::Default;
+    let mut table = BTreeMap::new();
+    for (key, (raw, from)) in beneath {
+        table.insert(key[prefix.len()..].to_owned(), raw.clone());
+        source = *from;
+    }
+    (!table.is_empty()).then_some((Raw::Table(table), source))
 }
 
 /// Levenshtein distance, by one row of the matrix.

@@ -17,6 +17,8 @@ crate::config! {
         names: Vec<String> = "a,b",
         /// Addresses by name.
         peers: BTreeMap<String, String> = "",
+        /// Live limits by name.
+        limits: Live<BTreeMap<String, u32>> = "",
         /// An engine.
         url: EngineUrl = "memory:",
         /// A size.
@@ -104,6 +106,31 @@ fn a_reload_changes_what_may_change_and_names_the_rest() {
     // A key that is gone from the file falls back to its default.
     settings.reload(Layers::default()).unwrap();
     assert_eq!(sample.limit.copied(), 5);
+}
+
+#[test]
+fn a_live_table_is_reloaded_as_a_whole() {
+    let settings = Layers::default()
+        .file("f", "sample.limits = { a = 1, b.c = 2 }")
+        .settings();
+    let sample = settings.read::<Sample>().unwrap();
+    let limits = || {
+        sample
+            .limits
+            .get()
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(limits(), ["a=1", "b.c=2"]);
+    let reload = settings.reload(Layers::default().file("f", "sample.limits = { b.c = 3, d = 4 }"));
+    assert_eq!(reload.unwrap().applied, ["sample.limits"]);
+    assert_eq!(limits(), ["b.c=3", "d=4"]);
+    let mistake = settings.reload(Layers::default().file("f", "sample.limits = { a = 7, b = -1 }"));
+    assert_eq!(mistake.unwrap_err()[0].key, "sample.limits");
+    assert_eq!(limits(), ["b.c=3", "d=4"]);
+    settings.reload(Layers::default()).unwrap();
+    assert_eq!(limits(), Vec::<String>::new());
 }
 
 #[test]
