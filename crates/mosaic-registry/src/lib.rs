@@ -15,6 +15,7 @@
 
 mod address;
 mod backoff;
+mod dns;
 mod double;
 mod error;
 mod etcd;

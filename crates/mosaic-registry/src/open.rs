@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mosaic_core::{Runtime, TaskGroup};
 
+use crate::dns::DnsRegistry;
 use crate::double::DoubleRegistry;
 use crate::etcd::EtcdRegistry;
 use crate::fixed::FixedRegistry;
@@ -61,6 +62,7 @@ fn open_one(
             location.finish()?;
             Ok(Arc::new(FixedRegistry::new(options.services.clone(), runtime, tasks)))
         }
+        "dns" => Ok(Arc::new(DnsRegistry::open(location, runtime, tasks)?)),
         "etcd" => Ok(Arc::new(EtcdRegistry::open(location, runtime, tasks)?)),
         _ => Err(RegistryError::Scheme),
     }

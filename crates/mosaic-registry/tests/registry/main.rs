@@ -4,6 +4,8 @@
 //! tests on ports and data of their own, because they kill it, wipe it and start it again.
 
 mod contract;
+mod dns;
+mod dns_server;
 mod double;
 mod embedded;
 mod etcd;
