@@ -1,8 +1,8 @@
 //! The callee's side: may this call come in, and how is it carried out.
 //!
 //! [`Guard::enter`] asks in this order: who may (access), is there more work than can be done (shed), does this caller ask
-//! too often (rate), are too many at it (bulkhead). What is cheap and what protects everybody comes first; what takes
-//! something from somebody comes last, so that a refused call has used up nothing. A local call is not a special case.
+//! too often (rate), are too many at it (bulkhead). What is cheap and protects everybody comes first; an overloaded process
+//! uses up nobody's allowance. A method without rules costs one load and two branches. A local call is not a special case.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,13 @@ use arc_swap::ArcSwap;
 use mosaic_core::{Context, Error, MethodDescriptor, Result, ServiceDescriptor, catch_panic};
 
 use crate::bulkhead::{Bulkhead, BulkheadRule, Place};
+use crate::limit::{LimitRule, Limiter, RateRule, Slot};
 use crate::meter::Meter;
 use crate::pool::Pool;
 use crate::refusal::Refusal;
 use crate::rules::{Effective, Rules};
-use crate::{RateLimiter, Side, check_access};
+use crate::shed::{Measured, Shed, ShedRule};
+use crate::{Priority, Side, check_access};
 
 /// Guards the methods of one service.
 #[derive(Debug)]
@@ -33,13 +35,22 @@ pub struct Guard {
 #[derive(Debug)]
 struct Plan {
     version: u64,
-    methods: Box<[MethodPlan]>,
+    methods: Box<[Option<Arc<MethodPlan>>]>,
+    states: States,
+}
+
+#[derive(Debug, Default)]
+struct States {
+    sheds: Pool<ShedRule, Shed>,
+    limiters: Pool<LimitRule, Limiter>,
     bulkheads: Pool<BulkheadRule, Bulkhead>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct MethodPlan {
-    limiter: Option<Arc<RateLimiter>>,
+    shed: Option<Arc<Shed>>,
+    priority: Priority,
+    limiters: Box<[Arc<Limiter>]>,
     bulkhead: Option<Arc<Bulkhead>>,
 }
 
@@ -73,7 +84,19 @@ impl Guard {
         let Some(plan) = self.plan_of(method) else {
             return Ok(permit);
         };
-        self.limit(&plan, method, cx)?;
+        self.shed(&plan, method, cx, &mut permit)?;
+        if plan.shed.as_ref().is_some_and(|shed| shed.is_soft()) {
+            *cx = cx.clone().with_degraded(true);
+        }
+        for limiter in &plan.limiters {
+            match self.rules.store() {
+                Some(store) if limiter.is_of_cluster() => {
+                    let admitted = limiter.admit_in(store, method, cx).await;
+                    admitted.map_err(|error| self.refused(method, Refusal::Rate, error))?;
+                }
+                _ => self.limit(limiter, method, cx, &mut permit)?,
+            }
+        }
         if let Some(bulkhead) = &plan.bulkhead {
             let place = match bulkhead.try_enter() {
                 Some(place) => Some(place),
@@ -84,7 +107,8 @@ impl Guard {
         Ok(permit)
     }
 
-    /// Decides as [`Guard::enter`] does, but waits for nothing: a full bulkhead refuses.
+    /// Decides as [`Guard::enter`] does, but waits for nothing: a full bulkhead refuses, and limits of the cluster are counted
+    /// in this process.
     ///
     /// # Errors
     /// As [`Guard::enter`].
@@ -93,7 +117,10 @@ impl Guard {
         let Some(plan) = self.plan_of(method) else {
             return Ok(permit);
         };
-        self.limit(&plan, method, cx)?;
+        self.shed(&plan, method, cx, &mut permit)?;
+        for limiter in &plan.limiters {
+            self.limit(limiter, method, cx, &mut permit)?;
+        }
         if let Some(bulkhead) = &plan.bulkhead {
             permit.place = Some(bulkhead.try_enter().ok_or_else(|| self.full(method, bulkhead))?);
         }
@@ -103,14 +130,39 @@ impl Guard {
     fn begin(&self, method: &'static MethodDescriptor, cx: &Context) -> Result<Permit<'_>> {
         let meter = &self.meters[method.index];
         check_access(method, cx).inspect_err(|error| meter.failed(error))?;
-        Ok(Permit { meter, place: None })
+        Ok(Permit {
+            meter,
+            measured: None,
+            slots: Vec::new(),
+            place: None,
+        })
     }
 
-    fn limit(&self, plan: &MethodPlan, method: &'static MethodDescriptor, cx: &Context) -> Result<()> {
-        let Some(limiter) = &plan.limiter else { return Ok(()) };
-        limiter
-            .admit(method, cx)
-            .map_err(|error| self.refused(method, Refusal::Rate, error))
+    fn shed(
+        &self,
+        plan: &MethodPlan,
+        method: &'static MethodDescriptor,
+        cx: &Context,
+        permit: &mut Permit<'_>,
+    ) -> Result<()> {
+        if let Some(shed) = &plan.shed {
+            let admitted = shed.admit(plan.priority, cx);
+            permit.measured = admitted.map_err(|error| self.refused(method, Refusal::Shed, error))?;
+        }
+        Ok(())
+    }
+
+    fn limit(
+        &self,
+        limiter: &Arc<Limiter>,
+        method: &'static MethodDescriptor,
+        cx: &Context,
+        permit: &mut Permit<'_>,
+    ) -> Result<()> {
+        let admitted = limiter.admit(method, cx);
+        let slot = admitted.map_err(|error| self.refused(method, Refusal::Rate, error))?;
+        permit.slots.extend(slot);
+        Ok(())
     }
 
     fn full(&self, method: &'static MethodDescriptor, bulkhead: &Bulkhead) -> Error {
@@ -126,15 +178,15 @@ impl Guard {
         error
     }
 
-    /// Returns the rules of `method`, `None` if there are none: then one load and two branches are all it costs.
-    fn plan_of(&self, method: &MethodDescriptor) -> Option<MethodPlan> {
+    /// Returns the rules of `method`, `None` if there are none.
+    fn plan_of(&self, method: &MethodDescriptor) -> Option<Arc<MethodPlan>> {
         let plan = self.plan.load();
-        if plan.version != Rules::version() {
-            drop(plan);
-            self.make_plan();
-            return self.plan.load().methods[method.index].if_any();
+        if plan.version == Rules::version() {
+            return plan.methods[method.index].clone();
         }
-        plan.methods[method.index].if_any()
+        drop(plan);
+        self.make_plan();
+        self.plan.load().methods[method.index].clone()
     }
 
     #[cold]
@@ -175,6 +227,8 @@ impl Guard {
 #[derive(Debug)]
 pub struct Permit<'g> {
     meter: &'g Meter,
+    measured: Option<Measured>,
+    slots: Vec<Slot>,
     place: Option<Place>,
 }
 
@@ -184,7 +238,12 @@ impl Permit<'_> {
     /// # Errors
     /// Those of `work`; `DeadlineExceeded` when time is up, and `work` is dropped; `Internal` when it panics.
     pub async fn run<T>(self, cx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
-        carry_out(self.meter, cx, work).await
+        let started = self.measured.as_ref().map(|_| cx.runtime().instant());
+        let outcome = carry_out(self.meter, cx, work).await;
+        if let (Some(measured), Some(started)) = (&self.measured, started) {
+            measured.ended(started, cx.runtime().instant());
+        }
+        outcome
     }
 }
 
@@ -221,40 +280,64 @@ impl Plan {
     fn make(service: &'static ServiceDescriptor, side: Side, rules: &Rules, before: Option<&Self>) -> Self {
         // Read first: a change while the plan is made makes the next call look again.
         let version = Rules::version();
-        let mut bulkheads = Pool::default();
-        let mut plan = |method: &'static MethodDescriptor, rules: &Effective| {
-            // A client does not limit itself by the callee's rule: the callee would count the call twice.
-            if side == Side::Client {
-                return MethodPlan::NONE;
-            }
-            let owner = rules.bulkhead.is_own.then_some(method.index);
-            let rule = &rules.bulkhead.rule;
-            let before_bulkheads = before.map(|before| &before.bulkheads);
-            MethodPlan {
-                limiter: method.rate.map(|rate| {
-                    let kept = before.and_then(|before| before.methods[method.index].limiter.clone());
-                    kept.unwrap_or_else(|| Arc::new(RateLimiter::new(rate)))
-                }),
-                bulkhead: bulkheads.state(before_bulkheads, owner, rule, || Bulkhead::new(*rule)),
-            }
-        };
+        let mut states = States::default();
+        let before = before.map(|plan| &plan.states);
         let effective = rules.effective(service);
-        let methods = service.methods.iter().zip(&effective);
+        let mut plan = |(method, effective)| match side {
+            Side::Server => states.plan(before, method, effective, rules),
+            // A client does not limit itself by the callee's rules: the callee would count the call twice.
+            Side::Client => None,
+        };
         Self {
             version,
-            methods: methods.map(|(method, rules)| plan(method, rules)).collect(),
-            bulkheads,
+            methods: service.methods.iter().zip(&effective).map(&mut plan).collect(),
+            states,
         }
     }
 }
 
-impl MethodPlan {
-    const NONE: Self = Self {
-        limiter: None,
-        bulkhead: None,
-    };
-
-    fn if_any(&self) -> Option<Self> {
-        (self.limiter.is_some() || self.bulkhead.is_some()).then(|| self.clone())
+impl States {
+    /// Works out the rules of one method; `None` if there are none.
+    fn plan(
+        &mut self,
+        before: Option<&Self>,
+        method: &'static MethodDescriptor,
+        effective: &Effective,
+        rules: &Rules,
+    ) -> Option<Arc<MethodPlan>> {
+        let owner = |is_own: bool| is_own.then_some(method.index);
+        let Effective {
+            rate, shed, bulkhead, ..
+        } = effective;
+        let contract = method.rate.map(LimitRule::of_contract);
+        let (limits, of_rate) = match &rate.rule {
+            RateRule::Contract => (contract.as_slice(), owner(true)),
+            RateRule::Limits(limits) => (limits.as_slice(), owner(rate.is_own)),
+        };
+        let name = if of_rate.is_some() { method.path } else { method.service };
+        let limiters = limits.iter().filter_map(|limit| {
+            let make = || Some(Limiter::new(*limit, name));
+            self.limiters.state(before.map(|b| &b.limiters), of_rate, limit, make)
+        });
+        let plan = MethodPlan {
+            limiters: limiters.collect(),
+            shed: self
+                .sheds
+                .state(before.map(|b| &b.sheds), owner(shed.is_own), &shed.rule, || {
+                    Shed::new(shed.rule, rules.load(), rules.is_production())
+                }),
+            priority: effective.priority.rule,
+            bulkhead: self.bulkheads.state(
+                before.map(|b| &b.bulkheads),
+                owner(bulkhead.is_own),
+                &bulkhead.rule,
+                || Bulkhead::new(bulkhead.rule),
+            ),
+        };
+        let is_none = plan.limiters.is_empty() && plan.shed.is_none() && plan.bulkhead.is_none();
+        (!is_none).then(|| Arc::new(plan))
     }
 }
+
+#[cfg(test)]
+mod tests;

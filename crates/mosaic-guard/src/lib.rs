@@ -13,13 +13,14 @@ mod deadline;
 mod dice;
 mod guard;
 mod hedge;
+mod limit;
 mod meter;
 mod outgoing;
 mod pool;
-mod rate;
 mod refusal;
 mod retry;
 mod rules;
+mod shed;
 mod ticks;
 
 pub use access::check_access;
@@ -28,11 +29,12 @@ pub use bulkhead::BulkheadRule;
 pub use deadline::Reserve;
 pub use guard::{Guard, Permit};
 pub use hedge::HedgeRule;
+pub use limit::{Algorithm, KeyBy, LimitRule, LimitStore, RateLimiter, RateRule, Reach};
 pub use outgoing::{Attempt, Failed, Outgoing};
-pub use rate::RateLimiter;
 pub use refusal::REFUSALS;
 pub use retry::{Budget, RetryRule, mark_retried, was_retried};
 pub use rules::{GuardConfig, LiveRule, Priority, RuleSet, RuleTable, Rules};
+pub use shed::{CpuLoad, CpuRule, GradientRule, ShedRule};
 
 /// Which end of a call is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

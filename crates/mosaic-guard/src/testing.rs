@@ -10,7 +10,7 @@ use mosaic_core::{
 
 use crate::{GuardConfig, Rules};
 
-const fn method(index: usize, name: &'static str, path: &'static str, idempotent: bool) -> MethodDescriptor {
+pub(crate) const fn method(index: usize, name: &'static str, path: &'static str, idempotent: bool) -> MethodDescriptor {
     MethodDescriptor {
         service: "stage.v1.Stage",
         name,

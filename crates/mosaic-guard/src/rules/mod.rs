@@ -19,15 +19,17 @@ pub(crate) mod words;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use mosaic_core::ServiceDescriptor;
-use mosaic_core::config::{Layers, Live, Problem, Raw, Setter, Value};
+use mosaic_core::config::{EngineUrl, Layers, Live, Problem, Raw, Setter, Value};
+use mosaic_core::{Result as CoreResult, Runtime, ServiceDescriptor, TaskGroup};
 
 pub use set::{Priority, RuleSet};
 pub use table::RuleTable;
 
 use crate::bulkhead::BulkheadRule;
-use crate::{BreakerRule, HedgeRule, Reserve, RetryRule};
+use crate::limit::Reach;
+use crate::{BreakerRule, CpuLoad, HedgeRule, LimitStore, RateRule, Reserve, RetryRule, ShedRule};
 pub(crate) use set::{Chosen, Effective};
 
 /// Counts changes of rules in this process; guards look again when it has moved.
@@ -74,6 +76,10 @@ mosaic_core::config! {
         pub hedge: LiveRule<HedgeRule> = "off",
         /// What a hop keeps of the time that is left: `off`, or `5ms floor 1ms`.
         pub reserve: LiveRule<Reserve> = "5ms",
+        /// How often each caller may call: `contract`, `off`, or `token-bucket 100/s burst 20 by account` and others.
+        pub rate: LiveRule<RateRule> = "contract",
+        /// What is refused under load: `auto` (by processor in production), `off`, `cpu 90%` or `gradient ...`.
+        pub shed: LiveRule<ShedRule> = "auto",
         /// Calls that come in at a time, of each service: `off`, or `100 queue=50 wait=100ms`.
         pub bulkhead: LiveRule<BulkheadRule> = "off",
         /// Calls that go out at a time, to each service: `off`, or `100 queue=50 wait=100ms`.
@@ -84,13 +90,20 @@ mosaic_core::config! {
         pub services: LiveRule<RuleTable> = "",
         /// Rules of methods: `guard.methods."users.v1.Users/Detail".retry = "off"`.
         pub methods: LiveRule<RuleTable> = "",
+        /// Where limits with the word `cluster` are counted: `redis://...`; empty: nowhere.
+        pub store: Option<EngineUrl> = "",
+        /// Longest time that a call waits for the store; then this process counts for itself.
+        pub store_timeout: Duration = "50ms",
     }
 }
 
-/// The rules of a process. Cheap to clone.
+/// The rules of a process, and what they need to be followed. Cheap to clone.
 #[derive(Clone)]
 pub struct Rules {
     config: Arc<GuardConfig>,
+    load: CpuLoad,
+    store: Option<LimitStore>,
+    is_production: bool,
 }
 
 impl Rules {
@@ -98,7 +111,44 @@ impl Rules {
     pub fn new(config: GuardConfig) -> Self {
         Self {
             config: Arc::new(config),
+            load: CpuLoad::default(),
+            store: None,
+            is_production: false,
         }
+    }
+
+    /// Makes these the rules of a process in production: `shed = "auto"` sheds.
+    #[must_use]
+    pub fn in_production(mut self) -> Self {
+        self.is_production = true;
+        self
+    }
+
+    /// Begins to sample the processor, and opens the store of the limits where one is configured.
+    ///
+    /// # Errors
+    /// `InvalidArgument` (`LIMIT_STORE_INVALID`) for a bad URL.
+    pub fn start(mut self, tasks: &TaskGroup, runtime: &Runtime) -> CoreResult<Self> {
+        self.load.watch(tasks, runtime);
+        if let Some(url) = &self.config.store {
+            let store = LimitStore::open(url, self.config.store_timeout, tasks, runtime)?;
+            self.store = Some(store);
+        }
+        Ok(self)
+    }
+
+    /// Returns how busy the processor is.
+    pub fn load(&self) -> &CpuLoad {
+        &self.load
+    }
+
+    /// Returns the store of the limits of the cluster.
+    pub fn store(&self) -> Option<&LimitStore> {
+        self.store.as_ref()
+    }
+
+    pub(crate) fn is_production(&self) -> bool {
+        self.is_production
     }
 
     /// Returns a number that moves with every change of a rule.
@@ -106,8 +156,9 @@ impl Rules {
         VERSION.load(Ordering::Acquire)
     }
 
-    /// Names the rules that no service or method of `services` will ever ask for.
-    pub fn unknown(&self, services: &[&'static ServiceDescriptor]) -> Vec<Problem> {
+    /// Names the mistakes that show only when the services are known: patterns that no service or method of `services` will
+    /// ever ask for, and limits of the cluster without a store.
+    pub fn problems(&self, services: &[&'static ServiceDescriptor]) -> Vec<Problem> {
         let of_services = self.config.services.get();
         let of_methods = self.config.methods.get();
         let services_of = |pattern: &str| services.iter().any(|s| s.name == pattern || s.domain() == pattern);
@@ -126,6 +177,13 @@ impl Rules {
             problems.push(Problem {
                 key: format!("guard.methods.{pattern}"),
                 what: "no such method; write users.v1.Users/Detail".to_owned(),
+            });
+        }
+        let of_tables = [of_services, of_methods].map(|table| table.sets().any(RuleSet::needs_store));
+        if self.config.store.is_none() && (of_tables.contains(&true) || needs_store(&self.config.rate.get())) {
+            problems.push(Problem {
+                key: "guard.store".to_owned(),
+                what: "missing, and there are limits of the cluster".to_owned(),
             });
         }
         problems
@@ -153,12 +211,28 @@ impl Rules {
                 retry: choose!(retry),
                 hedge: choose!(hedge),
                 reserve: choose!(reserve),
+                rate: choose!(rate),
+                shed: choose!(shed),
                 bulkhead: choose!(bulkhead),
                 outgoing: choose!(outgoing),
                 priority: choose!(priority),
             }
         };
         service.methods.iter().map(|method| of_method(method.path)).collect()
+    }
+}
+
+/// Is one of the limits counted for all processes together?
+fn needs_store(rate: &RateRule) -> bool {
+    match rate {
+        RateRule::Contract => false,
+        RateRule::Limits(limits) => limits.iter().any(|limit| limit.reach == Reach::Cluster),
+    }
+}
+
+impl RuleSet {
+    fn needs_store(&self) -> bool {
+        self.rate.as_ref().is_some_and(needs_store)
     }
 }
 

@@ -7,7 +7,7 @@ use mosaic_core::config::{Raw, Value};
 
 use super::words::rule_value;
 use crate::bulkhead::BulkheadRule;
-use crate::{BreakerRule, HedgeRule, Reserve, RetryRule};
+use crate::{BreakerRule, HedgeRule, RateRule, Reserve, RetryRule, ShedRule};
 
 /// Whose calls are refused first under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,10 @@ rule_set! {
     hedge: HedgeRule,
     /// See [`Reserve`].
     reserve: Reserve,
+    /// See [`RateRule`].
+    rate: RateRule,
+    /// See [`ShedRule`].
+    shed: ShedRule,
     /// See [`BulkheadRule`]; at the callee.
     bulkhead: BulkheadRule,
     /// See [`BulkheadRule`]; at the caller.

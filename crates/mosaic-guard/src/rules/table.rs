@@ -20,6 +20,10 @@ impl RuleTable {
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+
+    pub(super) fn sets(&self) -> impl Iterator<Item = &RuleSet> {
+        self.0.values()
+    }
 }
 
 impl Value for RuleTable {

@@ -33,15 +33,6 @@ impl<'a> Words<'a> {
         self.next().ok_or_else(|| format!("needs {what}"))
     }
 
-    /// Takes the next word if it is `word`.
-    pub(crate) fn take(&mut self, word: &str) -> bool {
-        let is_next = self.rest.last() == Some(&word);
-        if is_next {
-            self.rest.pop();
-        }
-        is_next
-    }
-
     /// Ends the reading: nothing may be left.
     pub(crate) fn end(mut self) -> Result<(), String> {
         match self.next() {
