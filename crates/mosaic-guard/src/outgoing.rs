@@ -20,7 +20,7 @@ use crate::bulkhead::{Bulkhead, Place};
 use crate::guard::within;
 use crate::meter::Meter;
 use crate::refusal::Refusal;
-use crate::retry;
+use crate::retry::{self, Decided};
 use crate::{Rules, Side};
 use plan::{MethodPlan, Plan};
 
@@ -204,7 +204,8 @@ impl Call<'_> {
         loop {
             if let Err(wait) = self.may_try() {
                 let refused = || broken(self.plan, wait, self.meter);
-                return Err(last.map_or_else(refused, |error| retry::retried(error, extra - 1)));
+                let gave_up = |error| retry::retried(error, Decided::Repeated(extra - 1));
+                return Err(last.map_or_else(refused, gave_up));
             }
             let failed = match self.hedge_delay(extra) {
                 None => match self
@@ -229,9 +230,16 @@ impl Call<'_> {
                     }
                 },
             };
+            if !self.is_ours_to_repeat(&failed) {
+                return Err(failed.error);
+            }
             let Some(pause) = self.pause(&failed, extra + 1) else {
-                let error = failed.error;
-                return Err(if extra > 0 { retry::retried(error, extra) } else { error });
+                let how = if extra > 0 {
+                    Decided::Repeated(extra)
+                } else {
+                    Decided::Declined
+                };
+                return Err(retry::retried(failed.error, how));
             };
             tokio::time::sleep(pause).await;
             extra += 1;
@@ -319,10 +327,15 @@ impl Call<'_> {
         }
     }
 
+    /// Is this the layer that repeats such a failure, if anybody does?
+    fn is_ours_to_repeat(&self, failed: &Failed) -> bool {
+        let is_useful = failed.is_unsent || (self.method.idempotent && retry::is_worth_repeating(&failed.error));
+        is_useful && self.plan.retry.retries > 0 && !self.cx.is_retried()
+    }
+
     /// Returns the pause before the `n`th extra attempt; `None` if there is to be none.
     fn pause(&self, failed: &Failed, n: u32) -> Option<Duration> {
-        let is_useful = failed.is_unsent || (self.method.idempotent && retry::is_worth_repeating(&failed.error));
-        if !is_useful || n > self.plan.retry.retries || self.cx.is_retried() {
+        if n > self.plan.retry.retries {
             return None;
         }
         let runtime = self.cx.runtime();
@@ -351,7 +364,9 @@ async fn place(bulkhead: &Bulkhead, cx: &Context, meter: &Meter) -> Result<Place
 
 fn broken(plan: &MethodPlan, wait: Duration, meter: &Meter) -> Error {
     meter.refused(Refusal::Breaker);
-    Refusal::Breaker.error("the service called does not answer", plan.breaker_rule, wait)
+    let error = Refusal::Breaker.error("the service called does not answer", plan.breaker_rule, wait);
+    // Whoever is above would only hear the same again.
+    retry::retried(error, Decided::Declined)
 }
 
 #[cfg(test)]

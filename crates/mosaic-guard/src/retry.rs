@@ -166,18 +166,30 @@ impl Budget {
     }
 }
 
-/// Says in the cause chain of an error that its call was repeated already.
+/// Says in the cause chain of an error that its call is not to be repeated further up.
 #[derive(Debug)]
 struct Retried {
-    extra: u32,
+    how: Decided,
     original: Error,
+}
+
+/// What the layer next to the failure did about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decided {
+    /// Made so many extra attempts.
+    Repeated(u32),
+    /// Made none: there was no budget, or no time.
+    Declined,
+    /// One or the other, in another process.
+    Elsewhere,
 }
 
 impl fmt::Display for Retried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.extra {
-            0 => f.write_str("repeated by the service that was called"),
-            extra => write!(f, "{} attempts", extra + 1),
+        match self.how {
+            Decided::Repeated(extra) => write!(f, "{} attempts", extra + 1),
+            Decided::Declined => f.write_str("not repeated for want of time or retry budget"),
+            Decided::Elsewhere => f.write_str("repeated, or declined to be, by the service that was called"),
         }
     }
 }
@@ -190,7 +202,7 @@ impl std::error::Error for Retried {
     }
 }
 
-/// Was the call that failed with `error` repeated by whoever made it?
+/// Has the layer next to the failure repeated the call, or declined to for want of budget or time?
 ///
 /// Then nobody above repeats: of three layers with three attempts each, the lowest would see 27. The mark lies in the
 /// private cause; an error that crosses the wire takes it along as metadata and gets it back by [`mark_retried`].
@@ -201,11 +213,15 @@ pub fn was_retried(error: &Error) -> bool {
 /// Marks an error from the wire as one whose call was repeated already.
 #[must_use]
 pub fn mark_retried(error: Error) -> Error {
-    if was_retried(&error) { error } else { retried(error, 0) }
+    if was_retried(&error) {
+        error
+    } else {
+        retried(error, Decided::Elsewhere)
+    }
 }
 
-/// Marks an error as that of the last of `extra + 1` attempts.
-pub(crate) fn retried(original: Error, extra: u32) -> Error {
+/// Marks an error as one that a layer has dealt with.
+pub(crate) fn retried(original: Error, how: Decided) -> Error {
     let mut error = Error::new(
         original.code(),
         original.reason().to_owned(),
@@ -224,7 +240,7 @@ pub(crate) fn retried(original: Error, extra: u32) -> Error {
     if original.code().is_fault() && !original.is_to_be_logged() {
         error = error.logged();
     }
-    error.caused_by(Retried { extra, original })
+    error.caused_by(Retried { how, original })
 }
 
 /// May the very same attempt end better if it is made again?

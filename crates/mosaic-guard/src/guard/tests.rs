@@ -151,10 +151,11 @@ async fn rules_change_under_calls() {
             while !is_over.load(SeqCst) {
                 match guard.enter(READ, &mut cx).await {
                     Ok(permit) => {
-                        permit
-                            .run(&cx, async { Ok(tokio::task::yield_now().await) })
-                            .await
-                            .unwrap();
+                        let work = async {
+                            tokio::task::yield_now().await;
+                            Ok(())
+                        };
+                        permit.run(&cx, work).await.unwrap();
                         n_done.fetch_add(1, SeqCst);
                     }
                     Err(error) => assert_eq!(error.reason(), "BULKHEAD_FULL"),

@@ -158,7 +158,7 @@ async fn a_breaker_refuses_with_its_rule_and_lets_a_probe_through() {
     assert!(n_made < 20, "{n_made}");
     let refused = refused.unwrap();
     assert!(refused.message().contains("sre k=1.5 min=5 window=10s"), "{refused}");
-    assert!(refused.retry_after().is_some());
+    assert!(refused.retry_after().is_some() && was_retried(&refused));
     assert!(outgoing.is_degraded(READ, &cx) && !outgoing.is_degraded(WRITE, &cx));
 }
 
@@ -219,4 +219,66 @@ async fn one_slow_callee_keeps_no_more_than_its_places() {
     }
     let local = outgoing.call_local(WRITE, &cx, || std::future::ready(Ok(1))).await;
     assert_eq!(local.unwrap(), 1, "the place is free again");
+}
+
+/// How many attempts reach a dependency that fails until `fault_ms`, under `per_second` calls for `ms`, through layers that
+/// all retry; and when the first success came after the fault.
+async fn storm(layers: &[Outgoing], per_second: u64, ms: u64, fault_ms: u64) -> (u64, u64, Option<u64>) {
+    let started = tokio::time::Instant::now();
+    let elapsed_ms = || started.elapsed().as_millis() as u64;
+    let (n_reached, first_ok) = (AtomicU32::new(0), AtomicU32::new(0));
+    let seed = seed();
+    let cx = cx(seed);
+    let dependency = async |_: Context, _: Attempt| {
+        n_reached.fetch_add(1, SeqCst);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if elapsed_ms() < fault_ms { Err(down()) } else { Ok(()) }
+    };
+    let one = async |n: u64| {
+        tokio::time::sleep_until(started + Duration::from_micros(n * 1_000_000 / per_second)).await;
+        let cx = cx.clone().with_timeout(Duration::from_secs(2));
+        let [upper, lower] = layers else {
+            return layers[0].call(READ, &cx, dependency).await;
+        };
+        upper
+            .call(READ, &cx, async |cx, _| lower.call(READ, &cx, dependency).await)
+            .await
+    };
+    let n_calls = per_second * ms / 1000;
+    let calls = futures::future::join_all((0..n_calls).map(async |n| {
+        if one(n).await.is_ok() {
+            let _ = first_ok.compare_exchange(0, elapsed_ms() as u32, SeqCst, SeqCst);
+        }
+    }));
+    calls.await;
+    let first_ok = Some(u64::from(first_ok.load(SeqCst))).filter(|ms| *ms > 0);
+    (n_calls, u64::from(n_reached.load(SeqCst)), first_ok)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_dependency_gets_a_fifth_more_calls_and_ten_a_second_whatever_the_layers() {
+    // Without breakers, which would hide what retries do.
+    let layer = || outgoing("guard.breaker = 'off'\nguard.reserve = 'off'");
+    for layers in [vec![layer()], vec![layer(), layer()]] {
+        let (n_calls, n_reached, _) = storm(&layers, 200, 30_000, u64::MAX).await;
+        let extra = n_reached - n_calls;
+        eprintln!("{} layers: {n_calls} calls, {extra} extra", layers.len());
+        assert!(extra > n_calls / 5, "retries are made: {extra}");
+        assert!(
+            extra <= n_calls / 5 + 10 * 31,
+            "{} layers: {extra} extra of {n_calls}",
+            layers.len()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_success_comes_within_two_seconds_of_the_repair() {
+    for per_second in [5, 50, 500] {
+        let layers = [outgoing("")];
+        let (n_calls, n_reached, first_ok) = storm(&layers, per_second, 35_000, 30_000).await;
+        let healed_after = first_ok.unwrap() - 30_000;
+        eprintln!("{per_second}/s: {n_reached} of {n_calls} reached it, healed after {healed_after} ms");
+        assert!(healed_after < 2000, "{per_second}/s: {healed_after} ms");
+    }
 }
