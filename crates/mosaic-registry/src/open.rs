@@ -9,6 +9,7 @@ use crate::dns::DnsRegistry;
 use crate::double::DoubleRegistry;
 use crate::etcd::EtcdRegistry;
 use crate::fixed::FixedRegistry;
+use crate::kubernetes::KubernetesRegistry;
 use crate::location::Location;
 use crate::memory::MemoryRegistry;
 use crate::{Instance, Registry, RegistryError, ServiceName};
@@ -64,6 +65,7 @@ fn open_one(
         }
         "dns" => Ok(Arc::new(DnsRegistry::open(location, runtime, tasks)?)),
         "etcd" => Ok(Arc::new(EtcdRegistry::open(location, runtime, tasks)?)),
+        "kubernetes" => Ok(Arc::new(KubernetesRegistry::open(location, runtime, tasks)?)),
         _ => Err(RegistryError::Scheme),
     }
 }

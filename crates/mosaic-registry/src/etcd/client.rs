@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::connect::{Tls, channel};
+use super::connect::channel;
 use super::wire::{
     AuthenticateRequest, AuthenticateResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
     LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest,
@@ -26,6 +26,7 @@ use super::wire::{
 };
 use crate::Address;
 use crate::location::Login;
+use crate::tls::Tls;
 
 /// Longest wait for an answer.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);

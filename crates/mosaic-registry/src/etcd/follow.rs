@@ -18,11 +18,9 @@ use super::view::View;
 use super::wire::watch_request::RequestUnion;
 use super::wire::{RangeRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 use crate::backoff::Backoff;
+use crate::due::{COALESCE, Due};
 use crate::feed::Publisher;
 
-/// Changes within this time are one snapshot: a key that flaps must not make every caller rebuild a hundred times a
-/// second.
-const COALESCE: Duration = Duration::from_millis(30);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Two progress requests without an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(25);
@@ -52,9 +50,9 @@ impl From<tonic::Status> for Ended {
 
 /// When something is to be done.
 #[derive(Default)]
-struct Due {
-    publish: Option<Instant>,
-    forget_missed: Option<Instant>,
+struct Dues {
+    publish: Due,
+    forget_missed: Due,
 }
 
 impl Follow {
@@ -62,10 +60,10 @@ impl Follow {
         let prefix = self.layout.prefix(publisher.service());
         let mut view = View::default();
         let mut backoff = Backoff::new(&self.runtime);
-        let mut due = Due::default();
+        let mut dues = Dues::default();
         loop {
             match self
-                .converse(&prefix, &mut view, &mut due, &publisher, &mut backoff)
+                .converse(&prefix, &mut view, &mut dues, &publisher, &mut backoff)
                 .await
             {
                 Ended::Compacted => publisher.restarted(),
@@ -81,7 +79,7 @@ impl Follow {
         &self,
         prefix: &str,
         view: &mut View,
-        due: &mut Due,
+        dues: &mut Dues,
         publisher: &Publisher,
         backoff: &mut Backoff,
     ) -> Ended {
@@ -90,9 +88,9 @@ impl Follow {
             Err(ended) => return ended,
         };
         backoff.reset();
-        due.publish = None;
+        dues.publish.clear();
         if view.misses_some() {
-            due.forget_missed.get_or_insert(Instant::now() + self.grace);
+            dues.forget_missed.within(self.grace);
         }
         let mut heard = Instant::now();
         let mut ask = Instant::now() + PROGRESS_INTERVAL;
@@ -102,7 +100,7 @@ impl Follow {
                     Ok(Some(response)) => {
                         heard = Instant::now();
                         match take(prefix, view, response, publisher) {
-                            Ok(true) => { due.publish.get_or_insert(heard + COALESCE); }
+                            Ok(true) => dues.publish.within(COALESCE),
                             Ok(false) => {}
                             Err(ended) => return ended,
                         }
@@ -110,12 +108,12 @@ impl Follow {
                     Ok(None) => return Ended::Failed("etcd has ended the watch".to_owned()),
                     Err(status) => return status.into(),
                 },
-                () = reached(due.publish) => {
-                    due.publish = None;
+                () = dues.publish.reached() => {
+                    dues.publish.clear();
                     publisher.publish(view.instances());
                 }
-                () = reached(due.forget_missed) => {
-                    due.forget_missed = None;
+                () = dues.forget_missed.reached() => {
+                    dues.forget_missed.clear();
                     view.forget_missed();
                     publisher.publish(view.instances());
                 }
@@ -186,13 +184,5 @@ fn ended_by(response: &WatchResponse) -> Ended {
         Ended::Compacted
     } else {
         Ended::Failed(format!("etcd has cancelled the watch: {}", response.cancel_reason))
-    }
-}
-
-/// Waits until `due`; for ever if it is not set.
-async fn reached(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }

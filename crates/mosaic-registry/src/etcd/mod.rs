@@ -19,13 +19,13 @@ use std::time::Duration;
 use mosaic_core::{Runtime, TaskGroup};
 
 use self::client::Client;
-use self::connect::Tls;
 use self::entry::Layout;
 use self::follow::Follow;
 use self::keep::Keep;
 use crate::feed::Feeds;
 use crate::keeper::Keeper;
 use crate::location::Location;
+use crate::tls::Tls;
 use crate::{Address, Instance, Registration, Registry, RegistryError, ServiceName, Watch};
 
 const PORT: u16 = 2379;
@@ -76,7 +76,8 @@ impl EtcdRegistry {
 /// Reads a host with or without a port.
 fn member(host: &str) -> Result<Address, RegistryError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse().or_else(|_| Address::new(bare, PORT))
+    let mistake = |_| RegistryError::Url("a member of etcd is a host, perhaps with a port".to_owned());
+    host.parse().or_else(|_| Address::new(bare, PORT)).map_err(mistake)
 }
 
 fn tls(location: &mut Location) -> Result<Option<Tls>, RegistryError> {
