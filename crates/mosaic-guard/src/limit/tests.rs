@@ -119,6 +119,16 @@ fn nothing_is_rounded_to_milliseconds() {
 }
 
 #[test]
+fn what_does_not_divide_is_rounded_in_favour_of_the_rule() {
+    let limiter = limiter("leaky-bucket 3/s");
+    let start = Runtime::system().instant();
+    let at = |ns| limiter.take(&Key::All, start + Duration::from_nanos(ns));
+    assert_eq!(at(0), Ok(()));
+    assert_eq!(at(333_333_333), Err(Duration::from_nanos(1)));
+    assert_eq!(at(333_333_334), Ok(()));
+}
+
+#[test]
 fn calls_at_a_time_free_their_place() {
     let limiter = limiter("concurrent 1 by method");
     let cx = Context::new(&Runtime::system());
@@ -291,6 +301,20 @@ async fn every_place_counts_alike() {
 }
 
 #[tokio::test]
+async fn a_sliding_window_remembers_all_its_parts() {
+    let tasks = TaskGroup::new(|panic| panic!("{panic:?}"));
+    let cx = from_address(1);
+    for place in places("sliding-window 3/3s", &tasks) {
+        for _ in 0..3 {
+            assert!(place.take(&cx).await.is_ok());
+            // The clock is that of the server: time has to pass.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        assert!(place.take(&cx).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn many_at_once_are_counted_one_by_one() {
     let tasks = TaskGroup::new(|panic| panic!("{panic:?}"));
     for algorithm in ["counter", "sliding-window", "token-bucket"] {
@@ -351,7 +375,7 @@ async fn a_store_that_is_away_is_not_waited_for_and_is_found_again() {
     );
 }
 
-/// Forwards connections while it is open, cuts and refuses them while it is not.
+/// Forwards connections while it is open; cuts them and swallows new ones while it is not.
 struct Door {
     port: u16,
     is_open: tokio::sync::watch::Sender<bool>,
@@ -372,6 +396,8 @@ impl Door {
                 let (mut opened, target) = (opened.clone(), target.clone());
                 connections.spawn("through the door", async move {
                     if !*opened.borrow() {
+                        // A black hole, the worst that a network does; whoever fell in must connect anew.
+                        let _ = opened.wait_for(|is_open| *is_open).await;
                         return;
                     }
                     let mut outside = tokio::net::TcpStream::connect(target).await.unwrap();

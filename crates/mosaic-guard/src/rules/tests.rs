@@ -48,6 +48,13 @@ fn rules_print_as_they_are_read() {
 }
 
 #[test]
+fn several_limits_may_be_a_list() {
+    let (rules, _) = rules("guard.rate = ['counter 1/s', 'counter 20/m by ip']");
+    let text = rules.effective(&SERVICE)[0].rate.rule.to_string();
+    assert_eq!(text, "counter 1/s by service; counter 20/m by ip");
+}
+
+#[test]
 fn every_mistake_is_named_at_once() {
     let file = r#"
         [guard]

@@ -58,11 +58,15 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Reads the text of a rule.
-pub(crate) fn rule_text(raw: &Raw) -> Result<&str, String> {
+/// Reads the text of a rule; a list is its parts, as with `;` between them.
+pub(crate) fn rule_text(raw: &Raw) -> Result<String, String> {
     match raw {
-        Raw::Text(text) => Ok(text.trim()),
-        Raw::List(_) | Raw::Table(_) => Err("must be one text".to_owned()),
+        Raw::Text(text) => Ok(text.trim().to_owned()),
+        Raw::List(parts) => {
+            let texts: Result<Vec<_>, _> = parts.iter().map(rule_text).collect();
+            Ok(texts?.join("; "))
+        }
+        Raw::Table(_) => Err("must be one text, or a list of them".to_owned()),
     }
 }
 
