@@ -141,6 +141,19 @@ fn own_refusals_do_not_feed_the_breaker() {
 }
 
 #[test]
+fn a_call_a_second_is_let_through_whatever_the_numbers_say() {
+    let mut world = World::new("sre window=1h", 100, seed());
+    let Kind::Sre(sre) = &world.kind else { unreachable!() };
+    for _ in 0..100_000 {
+        sre.record(START, true);
+    }
+    for second in 0..60 {
+        let seen = world.run(1000, |_| true);
+        assert!((1..=3).contains(&seen.made), "second {second}: {seen:?}");
+    }
+}
+
+#[test]
 fn half_a_failure_is_half_a_breaker() {
     let mut world = World::new("sre", 1000, seed());
     let mut n = 0_u64;

@@ -104,9 +104,13 @@ mod tests {
         let rule = "leaky-bucket 1/s".parse().unwrap();
         let table = Table::with_keys_max(LeakyBucket::new(&rule), SHARDS);
         let now = 1_000_000_000_000;
-        let took = |now| (0..1000).filter(|n| table.take(&Key::Method(*n), now).is_ok()).count();
-        assert_eq!(took(now), SHARDS);
-        assert_eq!(took(now), 0, "the known are over their rate, the new do not fit");
-        assert_eq!(took(now + 1_000_000_000), SHARDS, "a second later all are idle");
+        let took = |from, now| {
+            let keys = (from..from + 1000).map(Key::Method);
+            keys.filter(|key| table.take(key, now).is_ok()).count()
+        };
+        assert_eq!(took(0, now), SHARDS);
+        assert_eq!(took(0, now), 0, "the known are over their rate, the new do not fit");
+        assert_eq!(took(5000, now + 999_000_000), 0, "all of them still matter");
+        assert_eq!(took(5000, now + 1_200_000_000), SHARDS, "now none does");
     }
 }

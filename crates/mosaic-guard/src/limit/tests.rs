@@ -224,7 +224,11 @@ impl Place {
     async fn take(&self, cx: &Context) -> mosaic_core::Result<()> {
         match self {
             Self::Memory(limiter) => limiter.admit(READ, cx).map(drop),
-            Self::Redis(limiter, store) => limiter.admit_in(store, READ, cx).await,
+            Self::Redis(limiter, store) => {
+                let admitted = limiter.admit_in(store, READ, cx).await;
+                assert!(store.is_there(), "counted in memory instead");
+                admitted
+            }
         }
     }
 }
