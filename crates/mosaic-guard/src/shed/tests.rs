@@ -245,6 +245,18 @@ fn sub_millisecond_services_are_measured_as_they_are() {
 }
 
 #[test]
+fn a_service_that_has_become_slower_is_measured_anew() {
+    let mut world = World::new("gradient", seed());
+    (world.cores, world.service_ns) = (16, 16_000 * US); // 1000 calls a second
+    world.run(500.0, 5000);
+    world.run(3000.0, 20_000);
+    world.service_ns *= 3;
+    world.run(3000.0, 60_000);
+    let seen = world.run(3000.0, 30_000);
+    assert!(seen.goodput(30_000) >= 280.0, "{} of 333", seen.goodput(30_000));
+}
+
+#[test]
 fn who_matters_more_is_refused_less() {
     let shed = Shed::new("cpu 90%".parse().unwrap(), &CpuLoad::default(), true).unwrap();
     let load = CpuLoad::default();
