@@ -19,7 +19,7 @@ use crate::breaker::Outcome;
 use crate::bulkhead::{Bulkhead, Place};
 use crate::guard::within;
 use crate::meter::Meter;
-use crate::refusal::Refusal;
+use crate::refusal::{REFUSALS, Refusal};
 use crate::retry::{self, Decided};
 use crate::{Rules, Side};
 use plan::{MethodPlan, Plan};
@@ -145,8 +145,15 @@ impl Outgoing {
             .map_err(|wait| broken(&plan, wait, meter))?;
         let outcome = work().await;
         let now = cx.runtime().instant();
-        let code = outcome.as_ref().err().map(Error::code);
-        breaker.record(now, Outcome::of(method, code, now.saturating_duration_since(started)));
+        let judged = match &outcome {
+            // Refused by this very process, as cheaply as the breaker would: nothing to protect anybody from.
+            Err(error) if REFUSALS.contains(&error.reason()) => Outcome::Ignored,
+            outcome => {
+                let code = outcome.as_ref().err().map(Error::code);
+                Outcome::of(method, code, now.saturating_duration_since(started))
+            }
+        };
+        breaker.record(now, judged);
         outcome
     }
 
@@ -261,7 +268,9 @@ impl Call<'_> {
         let now = self.cx.runtime().instant();
         let elapsed = now.saturating_duration_since(started);
         let code = outcome.as_ref().err().map(|failed: &Failed| failed.error.code());
-        if let Some(breaker) = &self.plan.breaker {
+        // A call that nobody got says nothing of how the callee works, and has cost it nothing.
+        let is_unsent = outcome.as_ref().is_err_and(|failed| failed.is_unsent);
+        if let Some(breaker) = self.plan.breaker.as_ref().filter(|_| !is_unsent) {
             breaker.record(now, Outcome::of(self.method, code, elapsed));
         }
         if let (Some(hedge), None) = (&self.plan.hedge, code) {

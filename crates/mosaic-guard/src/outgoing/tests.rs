@@ -282,3 +282,23 @@ async fn the_first_success_comes_within_two_seconds_of_the_repair() {
         assert!(healed_after < 2000, "{per_second}/s: {healed_after} ms");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_local_callee_that_is_broken_is_left_alone_and_one_that_sheds_is_not() {
+    let outgoing = outgoing("");
+    let cx = cx(seed());
+    let made = async |error: fn() -> Error| {
+        let n_made = AtomicU32::new(0);
+        for _ in 0..1000 {
+            let work = || {
+                n_made.fetch_add(1, SeqCst);
+                std::future::ready(Err::<(), _>(error()))
+            };
+            outgoing.call_local(READ, &cx, work).await.unwrap_err();
+        }
+        n_made.load(SeqCst)
+    };
+    assert_eq!(made(|| Error::unavailable("OVERLOADED", "busy")).await, 1000);
+    let n_made = made(|| Error::internal("defect")).await;
+    assert!(n_made < 200, "{n_made}");
+}
