@@ -148,6 +148,8 @@ impl Outgoing {
         let judged = match &outcome {
             // Refused by this very process, as cheaply as the breaker would: nothing to protect anybody from.
             Err(error) if REFUSALS.contains(&error.reason()) => Outcome::Ignored,
+            // A failure further on, and the breaker next to it has heard of it.
+            Err(error) if retry::was_retried(error) => Outcome::Ignored,
             outcome => {
                 let code = outcome.as_ref().err().map(Error::code);
                 Outcome::of(method, code, now.saturating_duration_since(started))
@@ -268,9 +270,11 @@ impl Call<'_> {
         let now = self.cx.runtime().instant();
         let elapsed = now.saturating_duration_since(started);
         let code = outcome.as_ref().err().map(|failed: &Failed| failed.error.code());
-        // A call that nobody got says nothing of how the callee works, and has cost it nothing.
-        let is_unsent = outcome.as_ref().is_err_and(|failed| failed.is_unsent);
-        if let Some(breaker) = self.plan.breaker.as_ref().filter(|_| !is_unsent) {
+        // A call that nobody got says nothing of how the callee works, and has cost it nothing. A failure further on is the
+        // business of the breaker that stands next to it: breakers in a row would open one after the other.
+        let is_of_others = |failed: &Failed| failed.is_unsent || retry::was_retried(&failed.error);
+        let is_of_callee = !outcome.as_ref().is_err_and(is_of_others);
+        if let Some(breaker) = self.plan.breaker.as_ref().filter(|_| is_of_callee) {
             breaker.record(now, Outcome::of(self.method, code, elapsed));
         }
         if let (Some(hedge), None) = (&self.plan.hedge, code) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use futures::StreamExt as _;
 use http::HeaderMap;
 use mosaic_core::{Check, Code, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
-use mosaic_guard::{Guard, Side};
+use mosaic_guard::{Outgoing, Rules};
 use prost::Message;
 
 use crate::channel::Tried;
@@ -40,7 +40,7 @@ struct Shared<P: ?Sized> {
     caller: Arc<str>,
     directory: Option<Directory>,
     binding: OnceLock<Binding<P>>,
-    guard: Guard,
+    outgoing: Outgoing,
     peer: Option<PeerToken>,
 }
 
@@ -48,7 +48,8 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     /// Makes a client that finds its service at the first call.
     pub(crate) fn late(directory: Directory, service: &'static ServiceDescriptor, caller: Arc<str>) -> Self {
         let peer = directory.peers().map(|key| PeerToken::new(key.clone(), caller.clone()));
-        Self::new(service, caller, Some(directory), OnceLock::new(), peer)
+        let rules = directory.rules().clone();
+        Self::new(service, caller, Some(directory), OnceLock::new(), peer, rules)
     }
 
     /// Makes a client of an implementation in this process.
@@ -67,7 +68,14 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     }
 
     fn bound(service: &'static ServiceDescriptor, caller: &str, binding: Binding<P>) -> Self {
-        Self::new(service, caller.into(), None, OnceLock::from(binding), None)
+        Self::new(
+            service,
+            caller.into(),
+            None,
+            OnceLock::from(binding),
+            None,
+            Rules::default(),
+        )
     }
 
     fn new(
@@ -76,15 +84,15 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         directory: Option<Directory>,
         binding: OnceLock<Binding<P>>,
         peer: Option<PeerToken>,
+        rules: Rules,
     ) -> Self {
-        let guard = Guard::new(service, Side::Client);
         Self {
             shared: Arc::new(Shared {
                 service,
                 caller,
                 directory,
                 binding,
-                guard,
+                outgoing: Outgoing::new(service, rules),
                 peer,
             }),
         }
@@ -107,19 +115,39 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     {
         let cx = self.stamp(cx);
         match self.binding()? {
-            Binding::Local(served) => served.enter(method, cx, request, call).await,
+            Binding::Local(served) => {
+                let work = || served.enter(method, cx.clone(), request, call);
+                self.shared.outgoing.call_local(method, &cx, work).await
+            }
             Binding::Strict(served) => {
-                let reply = served.enter(method, cx, recode(&request)?, call).await?;
-                recode(&reply)
+                let request = recode(&request)?;
+                let work = || served.enter(method, cx.clone(), request, call);
+                recode(&self.shared.outgoing.call_local(method, &cx, work).await?)
             }
-            Binding::Remote(channel) => {
-                let cx = cx.with_timeout(method.timeout);
-                let message = frames::encode(&request).map_err(|status| error_from_status(&status))?;
-                let tried = Tried::default();
-                let work = channel.unary(&cx, method.path, || self.headers(&cx), &message, &tried);
-                self.shared.guard.run(method, &cx, work).await
-            }
+            // Boxed: the way over the wire takes kilobytes, which calls within the process would carry about.
+            Binding::Remote(channel) => Box::pin(self.unary_remote(channel, method, cx, request)).await,
         }
+    }
+
+    async fn unary_remote<Q: Message, R: Message + Default>(
+        &self,
+        channel: &Channel,
+        method: &'static MethodDescriptor,
+        cx: Context,
+        request: Q,
+    ) -> Result<R> {
+        let cx = cx.with_timeout(method.timeout);
+        let message = frames::encode(&request).map_err(|status| error_from_status(&status))?;
+        let tried = Tried::default();
+        let attempt = |cx: Context, _| {
+            let (message, tried) = (&message, &tried);
+            async move {
+                channel
+                    .unary(&cx, method.path, || self.headers(&cx), message, tried)
+                    .await
+            }
+        };
+        self.shared.outgoing.call(method, &cx, attempt).await
     }
 
     /// Calls a server-streaming method.
@@ -139,19 +167,39 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     {
         let cx = self.stamp(cx);
         match self.binding()? {
-            Binding::Local(served) => served.enter_streaming(method, cx, request, call).await,
+            Binding::Local(served) => {
+                let work = || served.enter_streaming(method, cx.clone(), request, call);
+                self.shared.outgoing.call_local(method, &cx, work).await
+            }
             Binding::Strict(served) => {
-                let items = served.enter_streaming(method, cx, recode(&request)?, call).await?;
+                let request = recode(&request)?;
+                let work = || served.enter_streaming(method, cx.clone(), request, call);
+                let items = self.shared.outgoing.call_local(method, &cx, work).await?;
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
-            Binding::Remote(channel) => {
-                let cx = cx.with_timeout(method.timeout);
-                let message = frames::encode(&request).map_err(|status| error_from_status(&status))?;
-                let tried = Tried::default();
-                let work = channel.streaming(&cx, method.path, || self.headers(&cx), &message, &tried);
-                self.shared.guard.run(method, &cx, work).await
-            }
+            Binding::Remote(channel) => Box::pin(self.streaming_remote(channel, method, cx, request)).await,
         }
+    }
+
+    async fn streaming_remote<Q: Message, R: Message + Default + 'static>(
+        &self,
+        channel: &Channel,
+        method: &'static MethodDescriptor,
+        cx: Context,
+        request: Q,
+    ) -> Result<Streaming<R>> {
+        let cx = cx.with_timeout(method.timeout);
+        let message = frames::encode(&request).map_err(|status| error_from_status(&status))?;
+        let tried = Tried::default();
+        let attempt = |cx: Context, _| {
+            let (message, tried) = (&message, &tried);
+            async move {
+                channel
+                    .streaming(&cx, method.path, || self.headers(&cx), message, tried)
+                    .await
+            }
+        };
+        self.shared.outgoing.call(method, &cx, attempt).await
     }
 
     fn stamp(&self, cx: &Context) -> Context {

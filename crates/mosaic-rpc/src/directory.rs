@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mosaic_core::{Error, Result, Runtime, ServiceDescriptor};
+use mosaic_guard::Rules;
 use mosaic_registry::{Address, Registry, ServiceName};
 
 use crate::channel::{Channel, ChannelOptions, Routing};
@@ -35,6 +36,7 @@ pub struct Directory {
 struct Shared {
     runtime: Runtime,
     local_calls: LocalCalls,
+    rules: Rules,
     remote: Option<Remote>,
     local: Mutex<HashMap<&'static str, Box<dyn Any + Send + Sync>>>,
     channels: Mutex<HashMap<&'static str, Channel>>,
@@ -56,20 +58,21 @@ pub struct Remote {
 }
 
 impl Directory {
-    /// Makes a directory that finds others with `remote`.
-    pub fn new(runtime: &Runtime, local_calls: LocalCalls, remote: Remote) -> Self {
-        Self::with(runtime, local_calls, Some(remote))
+    /// Makes a directory that finds others with `remote`; all calls go out by `rules`.
+    pub fn new(runtime: &Runtime, local_calls: LocalCalls, rules: Rules, remote: Remote) -> Self {
+        Self::with(runtime, local_calls, rules, Some(remote))
     }
 
     /// Makes a directory of one process that calls nobody else.
     pub fn local(runtime: &Runtime, local_calls: LocalCalls) -> Self {
-        Self::with(runtime, local_calls, None)
+        Self::with(runtime, local_calls, Rules::default(), None)
     }
 
-    fn with(runtime: &Runtime, local_calls: LocalCalls, remote: Option<Remote>) -> Self {
+    fn with(runtime: &Runtime, local_calls: LocalCalls, rules: Rules, remote: Option<Remote>) -> Self {
         let shared = Shared {
             runtime: runtime.clone(),
             local_calls,
+            rules,
             remote,
             local: Mutex::default(),
             channels: Mutex::default(),
@@ -92,6 +95,10 @@ impl Directory {
     /// Returns a client of a service, wherever it is, that calls in the name of the service `caller`.
     pub fn client<C: Connect>(&self, caller: &Arc<str>) -> C {
         C::from_client(Client::late(self.clone(), C::SERVICE, caller.clone()))
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.shared.rules
     }
 
     pub(crate) fn peers(&self) -> Option<&PeerKey> {
@@ -175,7 +182,7 @@ mod tests {
             options: ChannelOptions::default(),
             routing: Routing::default(),
         };
-        Directory::new(&runtime, LocalCalls::Direct, remote)
+        Directory::new(&runtime, LocalCalls::Direct, Rules::default(), remote)
     }
 
     #[tokio::test]

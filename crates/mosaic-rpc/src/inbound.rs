@@ -76,6 +76,11 @@ impl Inbound {
             .with_service(service)
             .with_origin(origin)
             .with_idempotency_key(metadata::idempotency_key(headers).map(Into::into));
+        if cx.service().is_some() {
+            cx = cx
+                .with_retried(metadata::is_retried(headers))
+                .with_degraded(metadata::is_degraded(headers));
+        }
         if let Some(timeout) = metadata::timeout(headers) {
             // Years of patience are cut to the method's own timeout later; only the addition must not overflow.
             cx = cx.with_timeout(timeout.min(method.timeout));

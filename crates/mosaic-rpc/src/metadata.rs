@@ -12,6 +12,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const ORIGIN_IP: HeaderName = HeaderName::from_static("x-mosaic-origin-ip");
 const ORIGIN_AGENT: HeaderName = HeaderName::from_static("x-mosaic-origin-agent");
+const RETRIED: HeaderName = HeaderName::from_static("x-mosaic-retried");
+const DEGRADED: HeaderName = HeaderName::from_static("x-mosaic-degraded");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Longest idempotency key and user agent that are read.
@@ -43,6 +45,11 @@ pub(crate) fn write(cx: &Context) -> HeaderMap {
     }
     if let Some(agent) = &cx.origin().user_agent {
         put(ORIGIN_AGENT, String::from(&**agent), Varies::Seldom);
+    }
+    for (name, is_so) in [(RETRIED, cx.is_retried()), (DEGRADED, cx.degraded())] {
+        if is_so {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
     }
     headers
 }
@@ -85,6 +92,16 @@ pub(crate) fn origin(headers: &HeaderMap) -> Origin {
             .filter(|agent| agent.len() <= TEXT_MAX)
             .map(Into::into),
     }
+}
+
+/// Is this a repeated attempt, which nobody is to repeat further on?
+pub(crate) fn is_retried(headers: &HeaderMap) -> bool {
+    headers.contains_key(RETRIED)
+}
+
+/// Does the caller say that the platform is short of something?
+pub(crate) fn is_degraded(headers: &HeaderMap) -> bool {
+    headers.contains_key(DEGRADED)
 }
 
 /// Returns the bearer token; more than one, or another scheme, is `Err`.

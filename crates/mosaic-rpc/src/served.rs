@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use mosaic_core::{Check, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
-use mosaic_guard::{Guard, Side};
+use mosaic_guard::{Guard, Rules, Side};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
@@ -64,6 +64,11 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         self.inbound = inbound;
     }
 
+    /// Sets the rules that calls come in by.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.guard = Arc::new(Guard::with_rules(self.service, Side::Server, rules));
+    }
+
     /// Calls the implementation with everything that stands before it.
     ///
     /// # Errors
@@ -78,12 +83,10 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
     where
         Q: Check,
     {
-        let cx = cx.with_timeout(method.timeout);
-        self.guard.admit(method, &cx)?;
+        let mut cx = cx.with_timeout(method.timeout);
+        let permit = self.guard.enter(method, &mut cx).await?;
         request.checked()?;
-        self.guard
-            .run(method, &cx, call(&self.implementation, &cx, request))
-            .await
+        permit.run(&cx, call(&self.implementation, &cx, request)).await
     }
 
     /// Calls a server-streaming method of the implementation with everything that stands before it and goes with it.
@@ -222,7 +225,10 @@ where
                 let items = served.enter_streaming(method, cx, request, call).await?;
                 Ok(items::to_wire(method, items, span.clone()))
             };
-            served.answer(method, cx, request, enter).await.map(tonic::Response::new)
+            served
+                .answer(method, cx, request, enter)
+                .await
+                .map(tonic::Response::new)
         })
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mosaic_core::{Error, Result, ServiceDescriptor};
+use mosaic_guard::Rules;
 use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 use tonic_health::ServingStatus;
@@ -46,19 +47,21 @@ impl Default for ServerOptions {
 pub struct GrpcServer {
     routes: RoutesBuilder,
     inbound: Inbound,
+    rules: Rules,
     services: Vec<&'static ServiceDescriptor>,
     health: HealthReporter,
 }
 
 impl GrpcServer {
-    /// Makes a server without services; `inbound` reads who calls.
-    pub fn new(inbound: Inbound) -> Self {
+    /// Makes a server without services; `inbound` reads who calls, and calls come in by `rules`.
+    pub fn new(inbound: Inbound, rules: Rules) -> Self {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut routes = RoutesBuilder::default();
         routes.add_service(health_service);
         Self {
             routes,
             inbound,
+            rules,
             services: Vec::new(),
             health,
         }
@@ -67,6 +70,7 @@ impl GrpcServer {
     /// Adds a service, also to `directory` for the callers of this process.
     pub fn add<S: Serve>(&mut self, mut server: S, directory: &Directory) {
         server.served_mut().set_inbound(self.inbound.clone());
+        server.served_mut().set_rules(self.rules.clone());
         self.services.push(server.served().service());
         directory.add(server.served().clone());
         self.routes.add_service(server);

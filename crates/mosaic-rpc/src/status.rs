@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 const DOMAIN: &str = "mosaic";
 const NUMBER: &str = "number";
 const HTTP_STATUS: &str = "http_status";
+const RETRIED: &str = "retried";
 
 /// Returns what the wire may know of `error`.
 pub fn status_from_error(error: &Error) -> Status {
@@ -21,6 +22,9 @@ pub fn status_from_error(error: &Error) -> Status {
     }
     if let Some(status) = error.http_status_override() {
         facts.insert(HTTP_STATUS.to_owned(), status.to_string());
+    }
+    if mosaic_guard::was_retried(error) {
+        facts.insert(RETRIED.to_owned(), "1".to_owned());
     }
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, facts);
     for violation in error.field_violations() {
@@ -59,6 +63,9 @@ pub fn error_from_status(status: &Status) -> Error {
             description: found.description.clone().into(),
         };
         error = error.with_violations(request.field_violations.iter().map(violation).collect());
+    }
+    if info.metadata.contains_key(RETRIED) {
+        error = mosaic_guard::mark_retried(error);
     }
     error
 }

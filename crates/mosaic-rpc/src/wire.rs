@@ -82,10 +82,7 @@ impl http_body::Body for Reply {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(message) = self.message.take() {
             return Poll::Ready(Some(Ok(Frame::data(message))));
         }
@@ -131,13 +128,20 @@ mod tests {
             (&[0, 255, 255, 255, 255], None, tonic::Code::ResourceExhausted),
             (&[0, 0, 0, 0, 1, 0xff], None, tonic::Code::InvalidArgument),
             // Field 1, a string of two bytes that are no UTF-8.
-            (&[0, 0, 0, 0, 4, 0x0a, 2, 0xc3, 0x28], None, tonic::Code::InvalidArgument),
+            (
+                &[0, 0, 0, 0, 4, 0x0a, 2, 0xc3, 0x28],
+                None,
+                tonic::Code::InvalidArgument,
+            ),
         ];
         for (bytes, encoding, code) in cases {
             let encoding = encoding.map(|_| "gzip");
             let status = read_bytes(bytes, encoding).await.unwrap_err();
             assert_eq!(status.code(), code, "{bytes:?}");
-            assert!(!status.message().contains("0x") && !status.message().contains("field"), "{status}");
+            assert!(
+                !status.message().contains("0x") && !status.message().contains("field"),
+                "{status}"
+            );
         }
     }
 }

@@ -46,7 +46,7 @@ pub use mosaic_core::{
     Violations, config, id_type, json, rules,
 };
 pub use {
-    mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_registry as registry, mosaic_rpc as rpc,
-    mosaic_sql as sql,
+    mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_guard as guard,
+    mosaic_registry as registry, mosaic_rpc as rpc, mosaic_sql as sql,
 };
 pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

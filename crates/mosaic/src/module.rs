@@ -10,6 +10,7 @@ use mosaic_cache::Cache;
 use mosaic_core::config::{Config, EngineUrl, Settings};
 use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, Routes};
+use mosaic_guard::Rules;
 use mosaic_rpc::{Connect, Directory, GrpcServer, PeerKey, Serve};
 use mosaic_sql::{Database, Migration, Options};
 
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) peers: PeerKey,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) tasks: TaskGroup,
+    pub(crate) rules: Rules,
     pub(crate) grpc: Mutex<Option<GrpcServer>>,
     pub(crate) edge: Mutex<Option<EdgeBuilder>>,
     pub(crate) databases: Mutex<Vec<(String, Database)>>,

@@ -15,6 +15,7 @@ use mosaic_cache::Cache;
 use mosaic_core::config::{Config, Problem, Settings};
 use mosaic_core::{Authenticator, Error, Result, Runtime, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, EdgeConfig};
+use mosaic_guard::{GuardConfig, Rules};
 use mosaic_rpc::{Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, bind};
 use mosaic_telemetry::{Metrics, TelemetryConfig};
 use tokio::net::TcpListener;
@@ -83,6 +84,7 @@ pub struct Process {
 struct Base {
     platform: PlatformConfig,
     rpc: RpcConfig,
+    guard: GuardConfig,
     registry: RegistryConfig,
     auth: AuthConfig,
     cache: CacheConfig,
@@ -98,11 +100,13 @@ impl Base {
             settings.read::<C>()
         }
         let (platform, rpc, auth) = (read(settings), read(settings), read(settings));
+        let guard = read(settings);
         let (cache, edge, telemetry) = (read(settings), read(settings), read(settings));
         let (database, registry) = (read(settings), read(settings));
         Some(Self {
             platform: platform?,
             rpc: rpc?,
+            guard: guard?,
             registry: registry?,
             auth: auth?,
             cache: cache?,
@@ -149,6 +153,12 @@ impl Process {
         install(&shared, &chosen)
             .await
             .map_err(|error| start_error(error, &settings))?;
+        // Only a process that runs everything knows that nobody has a name.
+        if base.platform.run.is_empty() {
+            for problem in shared.rules.problems(&lock(&shared.services)) {
+                settings.report(&problem.key, problem.what);
+            }
+        }
         let problems = settings.problems();
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
@@ -277,7 +287,12 @@ async fn shared(
     let remote = discovery
         .remote(&base.rpc, peers.clone(), settings)
         .ok_or_else(mistaken)?;
-    let directory = Directory::new(runtime, local_calls, remote);
+    let mut rules = Rules::new(base.guard.clone());
+    if mode == Mode::Production {
+        rules = rules.in_production();
+    }
+    let rules = rules.start(background, runtime)?;
+    let directory = Directory::new(runtime, local_calls, rules.clone(), remote);
     let verifier = Arc::new(TokenVerifier::new(runtime, base.auth.policy()));
     let authenticator: Arc<dyn Authenticator> = verifier.clone();
     let inbound = Inbound::new(runtime.clone(), Some(authenticator), Some(peers.clone())).draining(draining);
@@ -292,8 +307,9 @@ async fn shared(
         peers,
         verifier,
         tasks: task_group(),
-        grpc: Some(GrpcServer::new(inbound)).into(),
+        grpc: Some(GrpcServer::new(inbound, rules.clone())).into(),
         edge: Some(EdgeBuilder::default()).into(),
+        rules,
         databases: Vec::new().into(),
         services: Vec::new().into(),
     };

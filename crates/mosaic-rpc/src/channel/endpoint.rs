@@ -141,19 +141,18 @@ async fn connect_for_ever(
             Ok(Err(why)) => Some(why),
             Err(_) => Some("no connection in time".to_owned()),
         };
-        if let Some(why) = &failure {
-            if n_failures == 0 {
-                tracing::warn!(address = %endpoint.instance.address, why, "an instance cannot be called");
-            }
+        if let Some(why) = &failure
+            && n_failures == 0
+        {
+            tracing::warn!(address = %endpoint.instance.address, why, "an instance cannot be called");
+        }
+        // The first attempt after a lost connection is made at once, and calls wait for it; not for those after a pause.
+        if failure.is_some() || n_failures > 0 {
             endpoint.connection.store(None);
             endpoint.set_state(State::Down, setup);
+            tokio::time::sleep(backoff(n_failures, &setup.options, &setup.runtime)).await;
         }
-        let pause = backoff(n_failures, &setup.options, &setup.runtime);
         n_failures += 1;
-        // The first attempt after a lost connection is made at once.
-        if failure.is_some() || n_failures > 1 {
-            tokio::time::sleep(pause).await;
-        }
     }
 }
 

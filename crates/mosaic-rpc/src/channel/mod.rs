@@ -23,6 +23,7 @@ use http::HeaderMap;
 use http::uri::PathAndQuery;
 use mosaic_core::config::Live;
 use mosaic_core::{Code, Context, Error, Result, Runtime, TaskGroup};
+use mosaic_guard::Failed;
 use mosaic_registry::{Address, Instance, ServiceName, Watch};
 use prost::Message;
 use tokio::sync::Notify;
@@ -241,7 +242,7 @@ impl Channel {
         headers: impl Fn() -> HeaderMap,
         message: &Bytes,
         tried: &Tried,
-    ) -> Result<R> {
+    ) -> Result<R, Failed> {
         let send = |connection: Arc<Connection>| {
             let (path, headers, message) = (PathAndQuery::from_static(path), headers(), message.clone());
             async move { connection.unary(path, headers, message).await }
@@ -257,7 +258,7 @@ impl Channel {
         headers: impl Fn() -> HeaderMap,
         message: &Bytes,
         tried: &Tried,
-    ) -> Result<Streaming<R>> {
+    ) -> Result<Streaming<R>, Failed> {
         let send = |connection: Arc<Connection>| {
             let (path, headers, message) = (PathAndQuery::from_static(path), headers(), message.clone());
             async move { connection.streaming(path, headers, message).await }
@@ -275,10 +276,10 @@ impl Channel {
         cx: &Context,
         tried: &Tried,
         send: impl Fn(Arc<Connection>) -> F,
-    ) -> Result<(T, Call)> {
+    ) -> Result<(T, Call), Failed> {
         let mut last = None;
         for _ in 0..RESENDS_MAX {
-            let (endpoint, connection) = self.choose(cx, tried).await?;
+            let (endpoint, connection) = self.choose(cx, tried).await.map_err(Failed::unsent)?;
             let call = Call::begin(self.setup.clone(), endpoint, cx);
             match send(connection.clone()).await {
                 Ok(reply) => {
@@ -294,11 +295,12 @@ impl Channel {
                 Err(CallError::Failed(error)) => {
                     tried.add(&call.endpoint);
                     call.finish(blame(&error));
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
-        Err(last.map_or_else(unreachable, |cause| unreachable().caused_by(cause)))
+        let error = last.map_or_else(unreachable, |cause| unreachable().caused_by(cause));
+        Err(Failed::unsent(error))
     }
 
     /// Returns an instance that is ready, if need be when one is.

@@ -121,7 +121,8 @@ async fn who_is_called_may_come_later_go_and_come_back() {
         })
         .await;
         for _ in 0..10 {
-            assert_eq!(ask().await.status, 200);
+            let reply = ask().await;
+            assert_eq!(reply.status, 200, "{}", reply.text);
         }
         back.stop().await;
         fails_at_once().await;
