@@ -81,3 +81,41 @@ pub(crate) fn seed() -> u64 {
         .and_then(|text| text.parse().ok());
     given.unwrap_or_else(|| Runtime::system().random_u64())
 }
+
+/// Counts what is counted while it is the recorder.
+#[derive(Debug, Default)]
+pub(crate) struct Counted(std::sync::Mutex<std::collections::BTreeMap<String, Arc<std::sync::atomic::AtomicU64>>>);
+
+impl Counted {
+    /// Returns the counter of `name` whose labels include all of `labels`, added up.
+    pub(crate) fn total(&self, name: &str, labels: &[&str]) -> u64 {
+        let counters = self.0.lock().unwrap();
+        let wanted = |key: &&String| key.starts_with(&format!("{name} ")) && labels.iter().all(|l| key.contains(l));
+        let keys = counters.keys().filter(wanted);
+        keys.map(|key| counters[key].load(std::sync::atomic::Ordering::Relaxed))
+            .sum()
+    }
+}
+
+impl metrics::Recorder for Counted {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        let labels: Vec<_> = key
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()))
+            .collect();
+        let name = format!("{} {} ", key.name(), labels.join(" "));
+        metrics::Counter::from_arc(self.0.lock().unwrap().entry(name).or_default().clone())
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}

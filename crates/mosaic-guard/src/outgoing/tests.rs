@@ -302,3 +302,34 @@ async fn a_local_callee_that_is_broken_is_left_alone_and_one_that_sheds_is_not()
     let n_made = made(|| Error::internal("defect")).await;
     assert!(n_made < 200, "{n_made}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn extra_attempts_are_counted_and_local_calls_are_not_counted_twice() {
+    let counted = crate::testing::Counted::default();
+    let _recording = metrics::set_default_local_recorder(&counted);
+    let outgoing = outgoing("guard.hedge = 'after 50ms'");
+    calls(&outgoing, READ, &cx(1), |_| Err(down().into()))
+        .await
+        .0
+        .unwrap_err();
+    let slow = |_: Context, which: Attempt| async move {
+        tokio::time::sleep(Duration::from_millis(if which.is_hedge { 1 } else { 100 })).await;
+        Ok::<_, Error>(())
+    };
+    outgoing.call(READ, &cx(1), slow).await.unwrap();
+    outgoing
+        .call_local(READ, &cx(1), || std::future::ready(Ok(())))
+        .await
+        .unwrap();
+    let extra = |labels: &[&str]| counted.total("mosaic_guard_extra_attempts_total", labels);
+    assert_eq!(extra(&["kind=retry ", "outcome=sent "]), 2);
+    assert_eq!(
+        (extra(&["kind=hedge ", "outcome=sent "]), extra(&["outcome=won "])),
+        (1, 1)
+    );
+    assert_eq!(
+        counted.total("mosaic_calls_total", &["side=client "]),
+        2,
+        "the guard of a local callee counts its calls"
+    );
+}

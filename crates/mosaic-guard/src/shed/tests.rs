@@ -281,6 +281,11 @@ fn who_matters_more_is_refused_less() {
     }
     let [low, normal, high] = [Priority::Low, Priority::Normal, Priority::High].map(admitted);
     assert!(low + 200 < normal && normal + 200 < high, "{low} {normal} {high}");
+    // Nobody called for five seconds: what was too much then says nothing now.
+    for _ in 0..25 {
+        load.record(0.0);
+    }
+    assert_eq!(admitted(Priority::Low), 2000);
 }
 
 #[test]

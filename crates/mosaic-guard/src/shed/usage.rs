@@ -46,12 +46,14 @@ impl CpuMeter {
     pub(super) fn sample(&mut self, now: Instant) -> Option<f64> {
         let used = self.used()?;
         let (before, used_before) = self.last.replace((now, used))?;
-        let elapsed = now.saturating_duration_since(before).as_secs_f64();
         let cores = match self.source {
             Source::Group { cores, .. } | Source::Process { cores } => cores,
         };
-        let share = used.saturating_sub(used_before).as_secs_f64() / (elapsed * cores);
-        share.is_finite().then_some(share)
+        share(
+            used.saturating_sub(used_before),
+            now.saturating_duration_since(before),
+            cores,
+        )
     }
 
     fn used(&self) -> Option<Duration> {
@@ -60,6 +62,12 @@ impl CpuMeter {
             Source::Process { .. } => process_time(&fs::read_to_string("/proc/self/stat").ok()?),
         }
     }
+}
+
+/// Returns which share of `cores` was `used` in `elapsed`; `None` if no time has passed.
+fn share(used: Duration, elapsed: Duration, cores: f64) -> Option<f64> {
+    let share = used.as_secs_f64() / (elapsed.as_secs_f64() * cores);
+    share.is_finite().then_some(share)
 }
 
 /// Finds the nearest group from `path` up that has a quota; the kernel enforces them all.
@@ -112,6 +120,14 @@ mod tests {
         assert_eq!(group_time(stat), Some(Duration::from_micros(1500)));
         let stat = "7 (a) (b c) S 1 7 7 0 -1 4194304 100 0 0 0 25 5 0 0 20 0 8 0 100 1 1";
         assert_eq!(process_time(stat), Some(Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn usage_is_a_share_of_what_may_be_used() {
+        let ms = Duration::from_millis;
+        assert_eq!(share(ms(375), ms(250), 2.0), Some(0.75));
+        assert_eq!(share(ms(125), ms(500), 0.5), Some(0.5));
+        assert_eq!(share(ms(50), Duration::ZERO, 2.0), None);
     }
 
     #[test]
