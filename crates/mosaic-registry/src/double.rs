@@ -37,9 +37,12 @@ impl Registry for DoubleRegistry {
 
     fn watch(&self, service: &ServiceName) -> Watch {
         let (first, second) = (self.first.watch(service), self.second.watch(service));
-        self.feeds.watch(service, move |publisher| {
-            follow(first.clone(), second.clone(), publisher)
-        })
+        let sources = [first.clone(), second.clone()];
+        let watch = self.feeds.watch(service, move |publisher| {
+            let [first, second] = sources.clone();
+            follow(first, second, publisher)
+        });
+        watch.made_of([&first, &second])
     }
 }
 

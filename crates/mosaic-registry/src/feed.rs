@@ -26,7 +26,7 @@ const GARBAGE_MAX: usize = 1000;
 /// The services of a registry that are followed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Feeds {
-    publishers: Arc<Mutex<HashMap<ServiceName, Publisher>>>,
+    publishers: Publishers,
     runtime: Runtime,
     tasks: TaskGroup,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Feeds {
 impl Feeds {
     pub(crate) fn new(runtime: &Runtime, tasks: &TaskGroup) -> Self {
         Self {
-            publishers: Arc::default(),
+            publishers: Publishers::default(),
             runtime: runtime.clone(),
             tasks: tasks.clone(),
         }
@@ -49,7 +49,7 @@ impl Feeds {
     where
         T: Future<Output = ()> + Send + 'static,
     {
-        let mut publishers = lock(&self.publishers);
+        let mut publishers = lock(&self.publishers.0);
         if let Some(publisher) = publishers.get(service) {
             return publisher.watch();
         }
@@ -58,9 +58,10 @@ impl Feeds {
         publishers.insert(service.clone(), publisher.clone());
         drop(publishers);
 
-        let (feeds, stop) = (self.clone(), self.tasks.stop_signal());
+        // Not all of ourselves: a task that held its group would keep it alive.
+        let (publishers, stop) = (self.publishers.clone(), self.tasks.stop_signal());
         self.tasks.supervise("registry watch", PANIC_PAUSE, move || {
-            let (feeds, publisher, mut stop) = (feeds.clone(), publisher.clone(), stop.clone());
+            let (publishers, publisher, mut stop) = (publishers.clone(), publisher.clone(), stop.clone());
             let follow = follow.clone();
             async move {
                 let follow = async {
@@ -70,12 +71,23 @@ impl Feeds {
                 };
                 tokio::select! {
                     () = follow => {}
-                    () = feeds.abandoned(&publisher) => {}
-                    () = stop.stopped() => {}
+                    () = publishers.abandoned(&publisher) => {}
+                    () = stop.stopped() => publishers.forget(&publisher),
                 }
             }
         });
         watch
+    }
+}
+
+/// The conversations that go on.
+#[derive(Debug, Clone, Default)]
+struct Publishers(Arc<Mutex<HashMap<ServiceName, Publisher>>>);
+
+impl Publishers {
+    /// Lets go of a service; with the task gone as well, its watches end.
+    fn forget(&self, publisher: &Publisher) {
+        lock(&self.0).remove(&publisher.service);
     }
 
     /// Waits until nobody has watched for some time, then forgets the service.
@@ -84,7 +96,7 @@ impl Feeds {
             publisher.known.closed().await;
             tokio::time::sleep(LINGER).await;
             // Under the lock, so that nobody joins a conversation that is ending.
-            let mut publishers = lock(&self.publishers);
+            let mut publishers = lock(&self.0);
             if publisher.known.is_closed() {
                 publishers.remove(&publisher.service);
                 return;

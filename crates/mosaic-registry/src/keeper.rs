@@ -116,7 +116,7 @@ impl Keeper {
     /// Reports that the instance was taken away, or at least that nobody renews it.
     pub(crate) fn ended(&self, is_confirmed: bool) {
         let service = &self.service;
-        self.level.send_replace(Level::Ended { is_confirmed });
         info!(%service, is_confirmed, "{service} is deregistered");
+        self.level.send_replace(Level::Ended { is_confirmed });
     }
 }

@@ -23,6 +23,8 @@ pub struct Options {
 
 /// Opens the registry of `url`; contacts nobody, so it need not be there yet.
 ///
+/// What registers and watches are tasks of `tasks`: they end with it, so it is to be held as long as what is made here.
+///
 /// `memory:[name]`, `static:`, `dns://`, `etcd://` or `kubernetes:`; or two of them with `|` between: both are written,
 /// and the first is read unless it has nothing to say. The guide of discovery has the whole form of each.
 ///

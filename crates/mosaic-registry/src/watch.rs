@@ -14,7 +14,8 @@ use crate::Snapshot;
 #[derive(Debug, Clone)]
 pub struct Watch {
     known: watch::Receiver<Option<Arc<Snapshot>>>,
-    is_live: Arc<AtomicBool>,
+    /// One is enough.
+    is_live: Vec<Arc<AtomicBool>>,
 }
 
 impl Watch {
@@ -24,8 +25,15 @@ impl Watch {
         known.mark_changed();
         Self {
             known,
-            is_live: is_live.clone(),
+            is_live: vec![is_live.clone()],
         }
+    }
+
+    /// Lets this watch be live while one of `sources`, which it is made of, is.
+    pub(crate) fn made_of(mut self, sources: [&Self; 2]) -> Self {
+        let flags = sources.into_iter().flat_map(|source| &source.is_live);
+        self.is_live = flags.cloned().collect();
+        self
     }
 
     /// Returns the last that is known: `None` until the registry has answered once, and then never again `None`.
@@ -35,12 +43,12 @@ impl Watch {
 
     /// Returns whether the registry is being heard; while it is not, what is known may be out of date.
     pub fn is_live(&self) -> bool {
-        self.is_live.load(Ordering::Relaxed)
+        self.is_live.iter().any(|is_live| is_live.load(Ordering::Relaxed))
     }
 
-    /// Waits for a snapshot that this watch has not returned here before, the present one included.
+    /// Waits for a snapshot that this watch has not waited for before; the present one is the first.
     ///
-    /// `None` when the process stops. Cancel safe.
+    /// `None` when the tasks of the registry have ended with the process. Cancel safe.
     pub async fn changed(&mut self) -> Option<Arc<Snapshot>> {
         loop {
             self.known.changed().await.ok()?;
@@ -53,7 +61,7 @@ impl Watch {
 
     /// Waits until the last that is known satisfies `is_enough`; at once if it does already.
     ///
-    /// `None` when the process stops. Cancel safe.
+    /// `None` when the tasks of the registry have ended with the process. Cancel safe.
     pub async fn wait_for(&mut self, mut is_enough: impl FnMut(&Snapshot) -> bool) -> Option<Arc<Snapshot>> {
         let known = self
             .known

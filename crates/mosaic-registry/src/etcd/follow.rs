@@ -186,3 +186,24 @@ fn ended_by(response: &WatchResponse) -> Ended {
         Ended::Failed(format!("etcd has cancelled the watch: {}", response.cancel_reason))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancelled_watch_is_begun_anew_at_once_only_after_a_compaction() {
+        let publisher = Publisher::new(&"users".parse().unwrap(), &Runtime::system());
+        let cancelled = |compact_revision| {
+            let response = WatchResponse {
+                canceled: true,
+                compact_revision,
+                cancel_reason: "etcdserver: no leader".to_owned(),
+                ..WatchResponse::default()
+            };
+            take("service/users/", &mut View::default(), response, &publisher)
+        };
+        assert!(matches!(cancelled(7), Err(Ended::Compacted)));
+        assert!(matches!(cancelled(0), Err(Ended::Failed(cause)) if cause.contains("no leader")));
+    }
+}

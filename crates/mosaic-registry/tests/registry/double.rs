@@ -75,3 +75,32 @@ async fn the_second_is_read_until_the_first_names_somebody() {
     assert!(moved.deregister().await);
     sees(&mut watch, &["10.0.0.1:9080"]).await;
 }
+
+#[tokio::test]
+async fn the_second_does_while_the_first_is_away() {
+    let name = Runtime::system().random_hex::<8>();
+    // Port 1 refuses.
+    let process = Process::open(&format!("etcd://127.0.0.1:1|memory:{name}"), &Options::default());
+    let mut watch = process.watch("users");
+    let registration = process.register("users", at("10.0.0.1:9080"));
+    sees(&mut watch, &["10.0.0.1:9080"]).await;
+    assert!(watch.is_live(), "one of them is heard");
+    assert!(
+        !registration.is_registered(),
+        "in both, or it would be a promise too much"
+    );
+    assert!(
+        registration.deregister().await,
+        "there is nothing to take out of the first"
+    );
+    sees(&mut watch, &[]).await;
+}
+
+#[tokio::test]
+async fn with_both_away_nothing_is_known_and_nothing_is_live() {
+    let process = Process::open("etcd://127.0.0.1:1|etcd://127.0.0.1:1", &Options::default());
+    let mut watch = process.watch("users");
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), watch.changed()).await;
+    assert!(early.is_err());
+    assert_eq!((watch.current(), watch.is_live()), (None, false));
+}

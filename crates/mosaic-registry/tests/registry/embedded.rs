@@ -83,6 +83,22 @@ async fn the_end_of_a_process_ends_its_registrations() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_process_ends_its_watches() {
+    for url in ["memory:", "static:", "memory:|memory:"] {
+        let process = Process::open(url, &Options::default());
+        let mut watch = process.watch("users");
+        sees(&mut watch, &[]).await;
+        assert_eq!(
+            process.tasks.shutdown(crate::stage::SOON).await,
+            0,
+            "no task is left behind"
+        );
+        assert_eq!(soon("the end", watch.changed()).await, None);
+        assert!(watch.current().is_some(), "what was known stays known");
+    }
+}
+
+#[tokio::test]
 async fn memory_without_a_name_is_nobody_elses() {
     let (one, other) = (
         Process::open("memory:", &Options::default()),

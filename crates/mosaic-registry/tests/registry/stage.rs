@@ -1,5 +1,6 @@
 //! What a registry under test must be able to do, and the little that all tests share.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,12 +50,36 @@ impl Process {
         Self { registry, tasks }
     }
 
-    pub(crate) fn watch(&self, service: &str) -> Watch {
-        self.registry.watch(&name(service))
+    pub(crate) fn watch(&self, service: &str) -> Watching {
+        Watching {
+            watch: self.registry.watch(&name(service)),
+            _process: self.clone(),
+        }
     }
 
     pub(crate) fn register(&self, service: &str, instance: Instance) -> Registration {
         self.registry.register(&name(service), instance)
+    }
+}
+
+/// A watch, and the process that it ends with.
+#[derive(Debug, Clone)]
+pub(crate) struct Watching {
+    watch: Watch,
+    _process: Process,
+}
+
+impl Deref for Watching {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+impl DerefMut for Watching {
+    fn deref_mut(&mut self) -> &mut Watch {
+        &mut self.watch
     }
 }
 
