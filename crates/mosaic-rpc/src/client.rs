@@ -23,11 +23,21 @@ pub trait Connect: Clone + Send + Sync + 'static {
 }
 
 /// Where calls go.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Binding<P: ?Sized> {
     Local(Served<P>),
     Strict(Served<P>),
     Remote(Channel),
+}
+
+impl<P: ?Sized> Clone for Binding<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Local(served) => Self::Local(served.clone()),
+            Self::Strict(served) => Self::Strict(served.clone()),
+            Self::Remote(channel) => Self::Remote(channel.clone()),
+        }
+    }
 }
 
 /// Calls one service, wherever it is. Cheap to clone.
@@ -114,7 +124,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         R: Message + Default + 'static,
     {
         let cx = self.stamp(cx);
-        match self.binding()? {
+        match self.route()? {
             Binding::Local(served) => {
                 let work = || served.enter(method, cx.clone(), request, call);
                 self.shared.outgoing.call_local(method, &cx, work).await
@@ -125,7 +135,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
                 recode(&self.shared.outgoing.call_local(method, &cx, work).await?)
             }
             // Boxed: the way over the wire takes kilobytes, which calls within the process would carry about.
-            Binding::Remote(channel) => Box::pin(self.unary_remote(channel, method, cx, request)).await,
+            Binding::Remote(channel) => Box::pin(self.unary_remote(&channel, method, cx, request)).await,
         }
     }
 
@@ -166,7 +176,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         R: Message + Default + 'static,
     {
         let cx = self.stamp(cx);
-        match self.binding()? {
+        match self.route()? {
             Binding::Local(served) => {
                 let work = || served.enter_streaming(method, cx.clone(), request, call);
                 self.shared.outgoing.call_local(method, &cx, work).await
@@ -177,7 +187,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
                 let items = self.shared.outgoing.call_local(method, &cx, work).await?;
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
-            Binding::Remote(channel) => Box::pin(self.streaming_remote(channel, method, cx, request)).await,
+            Binding::Remote(channel) => Box::pin(self.streaming_remote(&channel, method, cx, request)).await,
         }
     }
 
@@ -204,6 +214,17 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
 
     fn stamp(&self, cx: &Context) -> Context {
         cx.clone().with_service(Some(self.shared.caller.clone()))
+    }
+
+    /// Returns where this call goes.
+    fn route(&self) -> Result<Binding<P>> {
+        let binding = self.binding()?;
+        if let (Binding::Local(_) | Binding::Strict(_), Some(directory)) = (binding, &self.shared.directory)
+            && let Some(channel) = directory.split(self.shared.service)
+        {
+            return Ok(Binding::Remote(channel));
+        }
+        Ok(binding.clone())
     }
 
     fn binding(&self) -> Result<&Binding<P>> {

@@ -7,12 +7,13 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mosaic_core::{Error, Result, Runtime, ServiceDescriptor};
 use mosaic_guard::Rules;
 use mosaic_registry::{Address, Registry, ServiceName};
 
+use crate::balance::Draws;
 use crate::channel::{Channel, ChannelOptions, Routing};
 use crate::client::Binding;
 use crate::{Client, Connect, PeerKey, Served};
@@ -37,9 +38,12 @@ struct Shared {
     runtime: Runtime,
     local_calls: LocalCalls,
     rules: Rules,
+    draws: Draws,
     remote: Option<Remote>,
     local: Mutex<HashMap<&'static str, Box<dyn Any + Send + Sync>>>,
     channels: Mutex<HashMap<&'static str, Channel>>,
+    /// Where others reach this process, once it is known.
+    own: OnceLock<Address>,
 }
 
 /// How other processes are found and called.
@@ -73,9 +77,11 @@ impl Directory {
             runtime: runtime.clone(),
             local_calls,
             rules,
+            draws: Draws::new(runtime.random_u64()),
             remote,
             local: Mutex::default(),
             channels: Mutex::default(),
+            own: OnceLock::new(),
         };
         Self {
             shared: Arc::new(shared),
@@ -122,14 +128,38 @@ impl Directory {
                 LocalCalls::Strict => Binding::Strict(served.clone()),
             });
         }
+        self.channel(service).map(Binding::Remote)
+    }
+
+    /// Returns the way to instances elsewhere of a service that this process serves too, if this call is to go there.
+    pub(crate) fn split(&self, service: &'static ServiceDescriptor) -> Option<Channel> {
+        let split = self.shared.remote.as_ref()?.routing.split.get();
+        let share = split.get(service.domain())?;
+        if !share.has(self.shared.draws.next()) {
+            return None;
+        }
+        self.channel(service).ok().filter(Channel::is_ready)
+    }
+
+    /// Tells where others reach this process, so that it does not call itself over the wire.
+    pub fn set_own(&self, address: Address) {
+        // A process is announced once.
+        let _ = self.shared.own.set(address);
+    }
+
+    fn channel(&self, service: &'static ServiceDescriptor) -> Result<Channel> {
         let domain = service.domain();
         let unknown = || Error::unavailable("SERVICE_UNKNOWN", format!("no instance of {domain} is known"));
         let remote = self.shared.remote.as_ref().ok_or_else(unknown)?;
         let mut channels = lock(&self.shared.channels);
         if let Some(channel) = channels.get(domain) {
-            return Ok(Binding::Remote(channel.clone()));
+            return Ok(channel.clone());
         }
-        let (runtime, options, routing) = (&self.shared.runtime, remote.options, remote.routing.clone());
+        let (runtime, options) = (&self.shared.runtime, remote.options);
+        let routing = Routing {
+            own: self.shared.own.get().cloned(),
+            ..remote.routing.clone()
+        };
         let channel = match remote.listed.get(domain) {
             Some(addresses) => Channel::listed(runtime, addresses, service.name, options, routing),
             None => {
@@ -138,7 +168,7 @@ impl Directory {
             }
         };
         channels.insert(domain, channel.clone());
-        Ok(Binding::Remote(channel))
+        Ok(channel)
     }
 }
 

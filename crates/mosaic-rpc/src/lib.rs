@@ -18,6 +18,7 @@ mod metadata;
 mod peer;
 mod served;
 mod server;
+mod split;
 mod status;
 mod wire;
 
@@ -30,6 +31,7 @@ pub use inbound::Inbound;
 pub use peer::PeerKey;
 pub use served::{Serve, Served, unknown_method};
 pub use server::{GrpcServer, ServerOptions, bind};
+pub use split::Share;
 pub use status::{error_from_status, status_from_error};
 
 pub use {http, tonic, tower};

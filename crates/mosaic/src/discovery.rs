@@ -11,7 +11,7 @@ use futures::future::join_all;
 use mosaic_core::config::{Live, Settings};
 use mosaic_core::{Runtime, ServiceDescriptor, TaskGroup};
 use mosaic_registry::{Address, Instance, Registration, Registry, ServiceName};
-use mosaic_rpc::{ChannelOptions, PeerKey, Remote, Routing};
+use mosaic_rpc::{ChannelOptions, Directory, PeerKey, Remote, Routing};
 
 use crate::{RegistryConfig, RpcConfig};
 
@@ -82,12 +82,19 @@ impl Discovery {
                 balancer: rpc.balancer.clone(),
                 balancers: rpc.balancers.clone(),
                 affinity: rpc.affinity.clone(),
+                split: rpc.split.clone(),
+                own: None,
             },
         })
     }
 
     /// Announces `services` of the process that listens on `grpc`.
-    pub(crate) fn announce(&self, services: &[&'static ServiceDescriptor], grpc: SocketAddr) -> Announcement {
+    pub(crate) fn announce(
+        &self,
+        directory: &Directory,
+        services: &[&'static ServiceDescriptor],
+        grpc: SocketAddr,
+    ) -> Announcement {
         let address = match &self.advertise {
             Some(Advertised::Address(address)) => Ok(address.clone()),
             Some(Advertised::Host(host)) => Address::new(host, grpc.port()),
@@ -100,6 +107,7 @@ impl Discovery {
             }
             return Announcement::default();
         };
+        directory.set_own(address.clone());
         let weight = self.weight.copied();
         let mut instance = Instance::new(address);
         instance.metadata = self.metadata.clone();

@@ -166,7 +166,7 @@ impl Process {
         let (http, grpc) = listen(&shared, &base, &listeners).await?;
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);
-        let announcement = discovery.announce(&lock(&shared.services), grpc);
+        let announcement = discovery.announce(&shared.directory, &lock(&shared.services), grpc);
         let addresses = Addresses {
             http,
             grpc,

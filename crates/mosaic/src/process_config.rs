@@ -8,8 +8,8 @@ use std::time::Duration;
 use mosaic_auth::TokenPolicy;
 use mosaic_core::Secret;
 use mosaic_core::config::{EngineUrl, Live, Raw, Value};
-use mosaic_rpc::Affinity;
 use mosaic_rpc::balance::Balance;
+use mosaic_rpc::{Affinity, Share};
 
 /// How serious a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,8 @@ mosaic_core::config! {
         /// What keeps calls at one instance with `hash`, `weighted-hash` and `consistent-hash`, by domain: `none`, `account`,
         /// `session`, `ip` or `idempotency-key`.
         pub affinity: Live<BTreeMap<String, Affinity>> = "",
+        /// How much goes elsewhere of what this process serves itself, to move it out and back: `rpc.split.users = "25%"`.
+        pub split: Live<BTreeMap<String, Share>> = "",
         /// Instances of a domain that this process connects to, if there are more; 0: all.
         pub subset: usize = "100",
         /// Time in which a new instance comes to its full share of calls.

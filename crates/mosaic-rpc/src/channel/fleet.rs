@@ -113,6 +113,8 @@ struct Members {
 impl Members {
     /// Lets go of instances that are not in the snapshot, takes in those that are new.
     fn apply(&mut self, instances: &[Instance], setup: &Arc<Setup>) {
+        let is_other = |instance: &&Instance| Some(&instance.address) != setup.routing.own.as_ref();
+        let instances: Vec<&Instance> = instances.iter().filter(is_other).collect();
         let chosen = subset(instances, setup.options.subset, setup.client_seed);
         let members = self.by_address.get_or_insert_default();
         let mut before = std::mem::take(members);
@@ -199,12 +201,11 @@ fn leave_out_ejected(endpoints: &mut Vec<Arc<Endpoint>>, now_us: u64) {
     });
 }
 
-/// Chooses at most `n_max` of `instances` for this client, so that large fleets do not connect everybody to everybody.
+/// Chooses at most `n_max` instances for this client, so that large fleets do not connect everybody to everybody.
 ///
 /// Rendezvous hashing (Thaler, Ravishankar 1998): each client has an order of its own, and the choice changes by one
 /// when one instance comes or goes.
-fn subset(instances: &[Instance], n_max: usize, client_seed: u64) -> Vec<&Instance> {
-    let mut chosen: Vec<&Instance> = instances.iter().collect();
+fn subset(mut chosen: Vec<&Instance>, n_max: usize, client_seed: u64) -> Vec<&Instance> {
     if n_max > 0 && chosen.len() > n_max {
         let rank = |instance: &&Instance| scramble(hash_text(&instance.address.to_string()) ^ client_seed);
         chosen.sort_by_cached_key(rank);

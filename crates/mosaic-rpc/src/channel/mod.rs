@@ -28,8 +28,8 @@ use mosaic_registry::{Address, Instance, ServiceName, Watch};
 use prost::Message;
 use tokio::sync::Notify;
 
-use crate::Streaming;
 use crate::balance::{Ask, Balance, Draws, Held, Outcome};
+use crate::{Share, Streaming};
 pub use affinity::Affinity;
 use connection::{CallError, Connection, unreachable};
 use endpoint::Endpoint;
@@ -86,6 +86,10 @@ pub struct Routing {
     pub balancers: Live<BTreeMap<String, Balance>>,
     /// What keeps calls at one instance, by domain, for balancers that go by a key.
     pub affinity: Live<BTreeMap<String, Affinity>>,
+    /// How much goes elsewhere of what this process serves itself, by domain.
+    pub split: Live<BTreeMap<String, Share>>,
+    /// Where others reach this process: it does not call itself over the wire.
+    pub own: Option<Address>,
 }
 
 impl Default for Routing {
@@ -94,6 +98,8 @@ impl Default for Routing {
             balancer: Live::new(Balance::default()),
             balancers: Live::new(BTreeMap::new()),
             affinity: Live::new(BTreeMap::new()),
+            split: Live::new(BTreeMap::new()),
+            own: None,
         }
     }
 }
@@ -269,6 +275,11 @@ impl Channel {
             let _in_flight = &call;
             item
         })))
+    }
+
+    /// Is there an instance that would take a call now?
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.fleet.ready().endpoints.is_empty()
     }
 
     async fn call<T, F: Future<Output = Result<T, CallError>>>(
