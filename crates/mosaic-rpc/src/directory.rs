@@ -155,7 +155,7 @@ impl Directory {
         if let Some(channel) = channels.get(domain) {
             return Ok(channel.clone());
         }
-        let (runtime, options) = (&self.shared.runtime, remote.options);
+        let (runtime, options) = (&self.shared.runtime, remote.options.clone());
         let routing = Routing {
             own: self.shared.own.get().cloned(),
             ..remote.routing.clone()

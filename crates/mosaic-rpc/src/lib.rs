@@ -20,6 +20,8 @@ mod served;
 mod server;
 mod split;
 mod status;
+mod tls;
+mod tls_verify;
 mod wire;
 
 use std::pin::Pin;
@@ -33,6 +35,7 @@ pub use served::{Serve, Served, unknown_method};
 pub use server::{GrpcServer, ServerOptions, bind};
 pub use split::Share;
 pub use status::{error_from_status, status_from_error};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 pub use {http, tonic, tower};
 

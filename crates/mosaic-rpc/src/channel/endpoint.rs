@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue};
 use mosaic_core::Runtime;
 use mosaic_registry::Instance;
@@ -169,9 +169,18 @@ async fn open(endpoint: &Endpoint, setup: &Setup) -> Result<Opened, String> {
         .await
         .map_err(|error| error.to_string())?;
     tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-    let io: Box<dyn Io> = Box::new(tcp);
+    let (io, scheme): (Box<dyn Io>, Scheme) = match &setup.options.tls {
+        None => (Box::new(tcp), Scheme::HTTP),
+        Some(tls) => {
+            let secured = tls.connect(setup.domain(), tcp).await;
+            (
+                Box::new(secured.map_err(|error| format!("TLS: {error}"))?),
+                Scheme::HTTPS,
+            )
+        }
+    };
     let authority = address.to_string().parse().map_err(|_| "no host name".to_owned())?;
-    let opened = Connection::open(io, http::uri::Scheme::HTTP, authority, &setup.options);
+    let opened = Connection::open(io, scheme, authority, &setup.options);
     let (connection, driver) = opened.await.map_err(|error| error.to_string())?;
     let (connection, mut driver) = (Arc::new(connection), Box::pin(driver));
     tokio::select! {

@@ -29,14 +29,14 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::balance::{Ask, Balance, Draws, Held, Outcome};
-use crate::{Share, Streaming};
+use crate::{Share, Streaming, Tls};
 pub use affinity::Affinity;
 use connection::{CallError, Connection, unreachable};
 use endpoint::Endpoint;
 use fleet::{Fleet, Lack, Prospect};
 
 /// Settings of connections between processes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ChannelOptions {
     /// Longest time to open a connection and see that its instance is well.
     pub connect_timeout: Duration,
@@ -58,6 +58,8 @@ pub struct ChannelOptions {
     pub slow_start: Duration,
     /// Instances that one client connects to, if there are more; zero: all.
     pub subset: usize,
+    /// What connections are secured with; without it they are plain.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ChannelOptions {
@@ -73,6 +75,7 @@ impl Default for ChannelOptions {
             max_age: Duration::from_secs(30 * 60),
             slow_start: Duration::from_secs(5),
             subset: 100,
+            tls: None,
         }
     }
 }
