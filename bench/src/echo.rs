@@ -137,6 +137,8 @@ pub(crate) async fn start(account: &Account, module: &str, settings: &[(&str, St
     let mut layers = Layers::default()
         .set("data", data.path().display().to_string())
         .set("run", module)
+        // A benchmark uses all of the processor, which is what shedding is there to refuse.
+        .set("guard.shed", "off")
         .set("rpc.peer_key", "0123456789abcdef0123456789abcdef");
     for key in ["http", "grpc", "admin"] {
         layers = layers.set(key, "127.0.0.1:0");

@@ -1,6 +1,7 @@
 //! Starting an application in a shape.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -101,7 +102,7 @@ impl TestAppBuilder {
             processes,
             client: client(),
             runtime: self.runtime,
-            _data: data,
+            data,
         }
     }
 }
@@ -116,7 +117,7 @@ pub struct TestApp {
     processes: Vec<Process>,
     client: reqwest::Client,
     runtime: Runtime,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl TestApp {
@@ -157,6 +158,11 @@ impl TestApp {
     /// Returns the processes, in the order of the shape's lists.
     pub fn processes(&self) -> &[Process] {
         &self.processes
+    }
+
+    /// Returns the data directory of the process with number `position`.
+    pub fn data(&self, position: usize) -> PathBuf {
+        self.data.path().join(position.to_string())
     }
 
     /// Returns clock, randomness and ids.

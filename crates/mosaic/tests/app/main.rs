@@ -7,6 +7,7 @@ mod guarding;
 mod panics;
 mod program;
 mod raw;
+mod registry;
 mod shutdown;
 mod stage;
 mod streams;

@@ -144,6 +144,11 @@ impl Backman {
         let reply = match request.act.as_str() {
             "panic" => panic!("hidden text of {}", request.mark),
             "fail" => return Err(Error::internal(format!("hidden text of {}", request.mark))),
+            "fail at" if request.by == *self.name => return Err(Error::internal("told to")),
+            "slow at" if request.by == *self.name => {
+                tokio::time::sleep(Duration::from_millis(request.ms.into()) * 10).await;
+                reply
+            }
             "wait" => std::future::pending().await,
             _ if request.hops > 0 => {
                 tokio::time::sleep(Duration::from_millis(request.ms.into())).await;
