@@ -5,6 +5,8 @@
 //! are those of W3C Trace Context from end to end: an exporter is one more layer given to [`init`]. Metrics are
 //! collected in memory and read as text in Prometheus' format ([`Metrics::render`]).
 
+mod fields;
+
 use std::fmt;
 use std::io;
 use std::sync::OnceLock;
@@ -125,7 +127,8 @@ where
                 log.json()
                     .flatten_event(true)
                     .with_current_span(true)
-                    .with_span_list(false),
+                    .with_span_list(false)
+                    .fmt_fields(fields::SpanFields),
             ),
             LogFormat::Pretty => Box::new(log.compact().with_target(false)),
         };
