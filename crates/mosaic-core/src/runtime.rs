@@ -57,12 +57,17 @@ const fn split_mix(mut z: u64) -> u64 {
 }
 
 /// Clock, randomness and ids of a process. Cheap to clone.
+///
+/// One pointer: every request clones it several times, and all threads count on the same counter.
 #[derive(Debug, Clone)]
-pub struct Runtime {
+pub struct Runtime(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    last_id: Arc<AtomicU64>,
-    traces: Arc<Traces>,
+    last_id: AtomicU64,
+    traces: Traces,
 }
 
 /// Where names of traces come from: SplitMix64 from a random start. They must differ, they need not be hard to guess,
@@ -81,33 +86,33 @@ impl Runtime {
 
     /// Makes a runtime from parts.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             clock,
             random,
-            last_id: Arc::new(AtomicU64::new(0)),
-            traces: Arc::default(),
-        }
+            last_id: AtomicU64::new(0),
+            traces: Traces::default(),
+        }))
     }
 
     /// Returns the clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        &self.0.clock
     }
 
     /// Returns the wall clock's time.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.0.clock.now()
     }
 
     /// Returns the monotonic clock's time.
     pub fn instant(&self) -> Instant {
-        self.clock.instant()
+        self.0.clock.instant()
     }
 
     /// Returns `N` random bytes.
     pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.random.fill(&mut bytes);
+        self.0.random.fill(&mut bytes);
         bytes
     }
 
@@ -145,10 +150,11 @@ impl Runtime {
     /// Returns 192 bits that no other call returns, here or (most likely) in another process; no secret.
     pub(crate) fn trace_bits(&self) -> [u64; 3] {
         let start = self
+            .0
             .traces
             .start
             .get_or_init(|| std::array::from_fn(|_| self.random_u64()));
-        let n_drawn = self.traces.n_drawn.fetch_add(1, Ordering::Relaxed);
+        let n_drawn = self.0.traces.n_drawn.fetch_add(1, Ordering::Relaxed);
         start.map(|start| split_mix(start.wrapping_add(n_drawn.wrapping_mul(SPLIT_MIX_STEP))))
     }
 
@@ -164,6 +170,7 @@ impl Runtime {
         let step = 1 + (self.random_u64() & 0x3);
         let next = |last: u64| if fresh > last { fresh } else { last + step };
         let last = self
+            .0
             .last_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let last = last.unwrap_or_else(|last| last);

@@ -17,7 +17,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use http::request::Parts;
 use http::{HeaderValue, header};
 use http_body_util::BodyExt as _;
-use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor, Trace};
 use mosaic_guard::check_access;
 
 use crate::layers::{discard, failed, too_large};
@@ -164,11 +164,11 @@ async fn answer(
     edge: &Edge,
     method: &'static MethodDescriptor,
     sensitive: &[&str],
-    request: Request,
+    mut request: Request,
     work: impl AsyncFnOnce(Context, &mut Input) -> Result<Response>,
 ) -> Response {
-    let facts = request.extensions().get::<Facts>().cloned();
-    let request_id = facts.as_ref().map(|facts| facts.trace.request_id()).unwrap_or_default();
+    let facts = request.extensions_mut().remove::<Facts>();
+    let trace = facts.as_ref().map(|facts| facts.trace);
     let (mut parts, body) = request.into_parts();
     let mut logged = None;
     let outcome = async {
@@ -182,7 +182,10 @@ async fn answer(
         work(cx, &mut Input::read(&mut parts, body).await?).await
     }
     .await;
-    let mut response = outcome.unwrap_or_else(|error| failed(method.envelope, error, &request_id));
+    let mut response = outcome.unwrap_or_else(|error| {
+        let request_id = trace.map(Trace::request_id).unwrap_or_default();
+        failed(method.envelope, error, &request_id)
+    });
     if let Some(body) = logged {
         response.extensions_mut().insert(body);
     }

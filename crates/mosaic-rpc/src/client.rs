@@ -123,19 +123,19 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         Q: Message + Default + Check + Clone + 'static,
         R: Message + Default + 'static,
     {
-        let cx = self.stamp(cx);
+        let stamped = self.stamp(cx);
         match self.route()? {
             Binding::Local(served) => {
-                let work = || served.enter(method, cx.clone(), request, call);
-                self.shared.outgoing.call_local(method, &cx, work).await
+                let work = || served.enter(method, stamped, request, call);
+                self.shared.outgoing.call_local(method, cx, work).await
             }
             Binding::Strict(served) => {
                 let request = recode(&request)?;
-                let work = || served.enter(method, cx.clone(), request, call);
-                recode(&self.shared.outgoing.call_local(method, &cx, work).await?)
+                let work = || served.enter(method, stamped, request, call);
+                recode(&self.shared.outgoing.call_local(method, cx, work).await?)
             }
             // Boxed: the way over the wire takes kilobytes, which calls within the process would carry about.
-            Binding::Remote(channel) => Box::pin(self.unary_remote(&channel, method, cx, request)).await,
+            Binding::Remote(channel) => Box::pin(self.unary_remote(&channel, method, stamped, request)).await,
         }
     }
 
@@ -175,19 +175,19 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         Q: Message + Default + Check + Clone + 'static,
         R: Message + Default + 'static,
     {
-        let cx = self.stamp(cx);
+        let stamped = self.stamp(cx);
         match self.route()? {
             Binding::Local(served) => {
-                let work = || served.enter_streaming(method, cx.clone(), request, call);
-                self.shared.outgoing.call_local(method, &cx, work).await
+                let work = || served.enter_streaming(method, stamped, request, call);
+                self.shared.outgoing.call_local(method, cx, work).await
             }
             Binding::Strict(served) => {
                 let request = recode(&request)?;
-                let work = || served.enter_streaming(method, cx.clone(), request, call);
-                let items = self.shared.outgoing.call_local(method, &cx, work).await?;
+                let work = || served.enter_streaming(method, stamped, request, call);
+                let items = self.shared.outgoing.call_local(method, cx, work).await?;
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
-            Binding::Remote(channel) => Box::pin(self.streaming_remote(&channel, method, cx, request)).await,
+            Binding::Remote(channel) => Box::pin(self.streaming_remote(&channel, method, stamped, request)).await,
         }
     }
 

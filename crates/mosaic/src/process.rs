@@ -5,7 +5,7 @@
 //! drain, tasks stop, databases close; all of it within `drain_timeout`, after which what is left is cut.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -75,7 +75,7 @@ pub struct Process {
     health: Arc<Health>,
     listeners: TaskGroup,
     background: TaskGroup,
-    announcement: Announcement,
+    announcement: Arc<Mutex<Announcement>>,
     addresses: Addresses,
     drain_timeout: Duration,
 }
@@ -167,6 +167,8 @@ impl Process {
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);
         let announcement = discovery.announce(&shared.directory, &lock(&shared.services), grpc);
+        let announcement = Arc::new(Mutex::new(announcement));
+        keep_announced(&background, announcement.clone());
         let addresses = Addresses {
             http,
             grpc,
@@ -213,7 +215,8 @@ impl Process {
     /// Ends the process: what is running may end within the drain timeout, what is left is cut.
     pub async fn stop(self) {
         self.health.set(Phase::Stopping);
-        self.announcement.withdraw().await;
+        let announcement = std::mem::take(&mut *lock(&self.announcement));
+        announcement.withdraw().await;
         // Listeners first, with most of the time: tasks may still be needed to answer what is running.
         let n_listeners_cut = self.listeners.shutdown(self.drain_timeout * 3 / 4).await;
         let n_tasks_cut = self.shared.tasks.shutdown(self.drain_timeout / 4).await;
@@ -374,6 +377,17 @@ fn serve_admin(background: &TaskGroup, listener: TcpListener, router: Router) {
     background.spawn("admin", async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin listener failed");
+        }
+    });
+}
+
+/// Announces what a change of the configuration changes.
+fn keep_announced(background: &TaskGroup, announcement: Arc<Mutex<Announcement>>) {
+    const REFRESH: Duration = Duration::from_secs(2);
+    background.spawn("announcement", async move {
+        loop {
+            tokio::time::sleep(REFRESH).await;
+            lock(&announcement).refresh();
         }
     });
 }
