@@ -4,9 +4,10 @@
 //! never held up by a new set. What picks learn (calls in flight, latency, failures) lives in the [`Node`]s, which
 //! outlast the pickers. Each balancer is a small type; [`Balance`] names them for the configuration.
 //!
-//! Slow start is not the balancers' business: [`Picker::pick`] sends a new instance its share of a chosen few, whatever
-//! the balancer.
+//! Slow start is not the balancers' business: [`Picker::pick`] lets a new instance have a growing share of the calls that
+//! the balancer gives it. Those that go by how busy an instance is also count its calls for more, since who is new is idle.
 
+mod draws;
 mod hash;
 mod least;
 mod node;
@@ -17,10 +18,11 @@ mod stride;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use mosaic_core::config::{Raw, Value};
 
+pub use draws::Draws;
+pub(crate) use draws::{hash_text, scramble};
 pub use node::{Held, Node, Outcome};
 
 /// The balancers.
@@ -114,62 +116,23 @@ pub struct Ask {
     pub now_us: u64,
 }
 
-/// Draws for picks: SplitMix64 on a counter that threads share without waiting for each other. No secret.
-#[derive(Debug)]
-pub struct Draws(AtomicU64);
-
-impl Draws {
-    /// Starts from `seed`; equal seeds draw equal numbers.
-    pub const fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
-    }
-
-    /// Returns 64 random bits.
-    pub fn next(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        scramble(self.0.fetch_add(STEP, Ordering::Relaxed))
-    }
-
-    /// Returns a number below `bound`, which is not zero; the bias is below 2^-32 for sets of any real size.
-    fn below(&self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    /// Returns true with the probability `share`.
-    fn chance(&self, share: f64) -> bool {
-        (self.next() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64) < share
-    }
-}
-
-/// The finaliser of SplitMix64: spreads what differs little.
-pub(crate) const fn scramble(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// Hashes a text (FNV-1a), the same in every process and version.
-pub(crate) fn hash_text(text: &str) -> u64 {
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-    });
-    scramble(hash)
-}
-
 /// One set of instances and the way to choose among them; see the module documentation.
 #[derive(Debug)]
 pub struct Picker {
     nodes: Box<[Arc<Node>]>,
     rule: Rule,
-    has_newcomers: bool,
+    /// The node that has been ready for longest, while some are new.
+    oldest: Option<usize>,
 }
 
 #[derive(Debug)]
 enum Rule {
     P2c,
-    RoundRobin(AtomicUsize),
-    WeightedRoundRobin(stride::Strides),
+    RoundRobin(draws::Turns),
+    WeightedRoundRobin {
+        turns: stride::Strides,
+        shares: random::Shares,
+    },
     Random,
     WeightedRandom(random::Shares),
     Hash,
@@ -183,29 +146,33 @@ enum Rule {
 const TRIES_MAX: usize = 4;
 
 impl Picker {
-    /// Prepares picks among `nodes` at the time `now_us`; weights and slow starts are those of this moment.
+    /// Prepares picks among `nodes` at the time `now_us`; weights are those of this moment, turns go on
+    /// where those of `draws` are.
     pub fn new(balance: Balance, nodes: Vec<Arc<Node>>, now_us: u64, draws: &Draws) -> Self {
-        let shares = || random::Shares::new(nodes.iter().map(|node| node.effective_weight(now_us)));
+        let effective = || nodes.iter().map(|node| node.effective_weight());
         let rule = match balance {
             Balance::P2c => Rule::P2c,
-            // Not all pickers of a fleet begin with the same instance.
-            Balance::RoundRobin => Rule::RoundRobin(AtomicUsize::new(draws.next() as usize)),
-            Balance::WeightedRoundRobin => {
-                let weights = nodes.iter().map(|node| node.effective_weight(now_us));
-                Rule::WeightedRoundRobin(stride::Strides::new(weights, draws.next()))
-            }
+            Balance::RoundRobin => Rule::RoundRobin(draws.turns()),
+            Balance::WeightedRoundRobin => Rule::WeightedRoundRobin {
+                turns: stride::Strides::new(effective(), draws.turns()),
+                shares: random::Shares::new(effective()),
+            },
             Balance::Random => Rule::Random,
-            Balance::WeightedRandom => Rule::WeightedRandom(shares()),
+            Balance::WeightedRandom => Rule::WeightedRandom(random::Shares::new(effective())),
             Balance::Hash => Rule::Hash,
             Balance::WeightedHash => {
+                // Not the effective weights: each failure would move keys.
                 Rule::WeightedHash(random::Shares::new(nodes.iter().map(|node| f64::from(node.weight()))))
             }
             Balance::ConsistentHash => Rule::ConsistentHash(hash::Ring::new(&nodes)),
             Balance::LeastActive => Rule::LeastActive,
             Balance::Fastest => Rule::Fastest,
         };
+        let ramp = |position: &usize| nodes[*position].ramp(now_us);
+        let has_newcomers = (0..nodes.len()).any(|position| ramp(&position) < 1.0);
+        let by_ramp = |one: &usize, other: &usize| ramp(one).total_cmp(&ramp(other));
         Self {
-            has_newcomers: nodes.iter().any(|node| node.ramp(now_us) < 1.0),
+            oldest: (0..nodes.len()).max_by(by_ramp).filter(|_| has_newcomers),
             nodes: nodes.into(),
             rule,
         }
@@ -225,44 +192,89 @@ impl Picker {
             _ => {}
         }
         let mut ask = ask;
-        for _ in 0..TRIES_MAX {
-            let position = self.pick_any(ask, draws);
-            let is_too_new =
-                self.has_newcomers && !self.is_by_key() && !draws.chance(self.nodes[position].ramp(ask.now_us));
-            if !avoid.contains(&position) && !is_too_new {
-                return Some(position);
+        let mut left_out = LeftOut::new(avoid);
+        for attempt in 0..TRIES_MAX {
+            let position = self.pick_any(ask, draws, &left_out, attempt);
+            if !left_out.has(position) {
+                if !self.is_too_new(position, ask.now_us, draws) {
+                    return Some(position);
+                }
+                left_out.add(position);
             }
             // Another key, the same for everybody who had this one.
             ask.key = scramble(ask.key.wrapping_add(1));
         }
-        let start = draws.below(self.nodes.len());
-        let others = (0..self.nodes.len()).map(|step| (start + step) % self.nodes.len());
-        others
-            .clone()
-            .find(|position| !avoid.contains(position))
+        let bits = if self.is_by_key() { ask.key } else { draws.next() };
+        let start = draws::reduce(bits, self.nodes.len());
+        let mut others = (start..self.nodes.len()).chain(0..start);
+        let not_new = others.clone().find(|position| !left_out.has(*position));
+        not_new
+            .or_else(|| others.find(|position| !avoid.contains(position)))
             .or(Some(start))
     }
 
-    fn pick_any(&self, ask: Ask, draws: &Draws) -> usize {
-        let n_nodes = self.nodes.len();
+    fn pick_any(&self, ask: Ask, draws: &Draws, left_out: &LeftOut<'_>, attempt: usize) -> usize {
+        let (n_nodes, now_us) = (self.nodes.len(), ask.now_us);
+        let is_left_out = |position| left_out.has(position);
         match &self.rule {
-            Rule::P2c => p2c::pick(&self.nodes, ask.now_us, draws),
-            Rule::RoundRobin(next) => next.fetch_add(1, Ordering::Relaxed) % n_nodes,
-            Rule::WeightedRoundRobin(strides) => strides.pick(),
+            Rule::P2c => p2c::pick(&self.nodes, now_us, draws, is_left_out),
+            // Once more by chance: the next in line would take all the turns of the one before it.
+            Rule::RoundRobin(_) if attempt > 0 => draws.below(n_nodes),
+            Rule::RoundRobin(turns) => (turns.next() % n_nodes as u64) as usize,
+            Rule::WeightedRoundRobin { shares, .. } if attempt > 0 => shares.pick(draws.next()),
+            Rule::WeightedRoundRobin { turns, .. } => turns.pick(),
             Rule::Random => draws.below(n_nodes),
             Rule::WeightedRandom(shares) => shares.pick(draws.next()),
             Rule::Hash => (scramble(ask.key) % n_nodes as u64) as usize,
             Rule::WeightedHash(shares) => shares.pick(scramble(ask.key)),
             Rule::ConsistentHash(ring) => ring.pick(ask.key, &self.nodes),
-            Rule::LeastActive => least::pick(&self.nodes, draws, |node| {
-                f64::from(node.n_in_flight()) / f64::from(node.weight())
-            }),
-            Rule::Fastest => least::pick(&self.nodes, draws, |node| node.cost(ask.now_us)),
+            Rule::LeastActive => least::pick(&self.nodes, now_us, draws, is_left_out, |node| node.activity(now_us)),
+            Rule::Fastest => least::pick(&self.nodes, now_us, draws, is_left_out, |node| node.cost(now_us)),
         }
     }
 
-    /// Would a pick beside the rule break what callers rely on?
+    /// Draws whether the node gets no call because it has only begun; where all have, none has.
+    fn is_too_new(&self, position: usize, now_us: u64, draws: &Draws) -> bool {
+        let Some(oldest) = self.oldest else { return false };
+        // A pick beside the key would break what callers rely on.
+        if self.is_by_key() {
+            return false;
+        }
+        let share = self.nodes[position].ramp(now_us) / self.nodes[oldest].ramp(now_us);
+        share < 1.0 && !draws.chance(share)
+    }
+
     fn is_by_key(&self) -> bool {
         matches!(self.rule, Rule::Hash | Rule::WeightedHash(_) | Rule::ConsistentHash(_))
     }
 }
+
+/// The nodes that one pick must not come to: those of the caller, and those found too new.
+struct LeftOut<'a> {
+    avoid: &'a [usize],
+    too_new: [usize; TRIES_MAX],
+    n_too_new: usize,
+}
+
+impl<'a> LeftOut<'a> {
+    const fn new(avoid: &'a [usize]) -> Self {
+        Self {
+            avoid,
+            too_new: [0; TRIES_MAX],
+            n_too_new: 0,
+        }
+    }
+
+    /// Called at most once a try.
+    const fn add(&mut self, position: usize) {
+        self.too_new[self.n_too_new] = position;
+        self.n_too_new += 1;
+    }
+
+    fn has(&self, position: usize) -> bool {
+        self.avoid.contains(&position) || self.too_new[..self.n_too_new].contains(&position)
+    }
+}
+
+#[cfg(test)]
+mod tests;
