@@ -7,12 +7,13 @@ use mosaic_core::{
     Access, Authenticator, Caller, Code, Context, Error, MethodDescriptor, Origin, Result, Runtime, StopSignal, Trace,
 };
 
+use crate::peer::PeerNames;
 use crate::{PeerKey, metadata};
 
 /// Makes a [`Context`] from the metadata of a call. Cheap to clone.
 ///
-/// Nothing that the caller claims is believed without its signature: no token, no account; no peer token, no service
-/// and no origin but the socket's.
+/// Nothing that the caller claims is believed without proof: no token, no account; no certificate and no peer token, no
+/// service and no origin but the socket's. Where there is a certificate, it alone says which services the caller may be.
 #[derive(Clone, Default)]
 pub struct Inbound {
     runtime: Runtime,
@@ -39,6 +40,11 @@ impl Inbound {
         self
     }
 
+    /// Returns the clock, randomness and ids of the process.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Completes when streamed answers are to end.
     pub(crate) async fn drained(self) {
         match self.draining {
@@ -58,7 +64,7 @@ impl Inbound {
         extensions: &http::Extensions,
     ) -> Result<Context> {
         let trace = metadata::trace(headers).unwrap_or_else(|| Trace::start(&self.runtime));
-        let service = self.service(headers)?;
+        let service = self.service(headers, extensions)?;
         let origin = match &service {
             Some(_) => metadata::origin(headers),
             None => Origin {
@@ -88,8 +94,12 @@ impl Inbound {
         Ok(cx)
     }
 
-    fn service(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>> {
-        match (&self.peers, metadata::text(headers, metadata::PEER)) {
+    fn service(&self, headers: &HeaderMap, extensions: &http::Extensions) -> Result<Option<Arc<str>>> {
+        let claim = metadata::text(headers, metadata::PEER);
+        if let Some(names) = extensions.get::<PeerNames>() {
+            return names.claimed(claim);
+        }
+        match (&self.peers, claim) {
             (Some(key), Some(token)) => key.verify(token, self.runtime.now()).map(Some),
             _ => Ok(None),
         }

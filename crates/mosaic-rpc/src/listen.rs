@@ -1,56 +1,134 @@
 //! The accept loop of the gRPC port.
 //!
 //! Ours because tonic's keeps its socket while it drains (the kernel goes on accepting connections that nobody will
-//! serve), forgets connections when it is dropped (work goes on after the end of the process' drain), and ends calls at
-//! `grpc-timeout` with a timer of its own that answers `CANCELLED`. Here the socket closes first, connections are told
-//! to go, waited for, and gone when the loop is dropped.
+//! serve), forgets connections when it is dropped (work goes on after the end of the process' drain), has no caps, and
+//! ends calls at `grpc-timeout` with a timer of its own that answers `CANCELLED`.
+//!
+//! ```text
+//! Open --told to stop--> Lingering --after options.linger--> Closing
+//! ```
+//! Lingering is for those who have not heard yet that this process goes: registries and load balancers tell them with a
+//! delay. They are still let in and served, while connections from before are told to go. Then the socket closes, the last
+//! connections are told, and waited for ([`conversation`]). Whoever drops the loop cuts them.
+
+mod conversation;
+mod slots;
+mod stream;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use mosaic_core::{StopSignal, TaskGroup};
+use mosaic_core::{Runtime, TaskGroup};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::service::Routes;
-use tonic::transport::server::{Connected as _, TcpConnectInfo};
-use tower::ServiceExt as _;
 
 use crate::ServerOptions;
+use conversation::Conversation;
+use slots::ByAddress;
+
+/// See the module documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    Lingering,
+    Closing,
+}
+
+/// Who is let in, and what they meet.
+struct Door {
+    options: Arc<ServerOptions>,
+    routes: Routes,
+    runtime: Runtime,
+    phase: watch::Sender<Phase>,
+    connections: TaskGroup,
+    by_address: Arc<ByAddress>,
+}
 
 /// Serves `routes` until `stop` completes, then lets running calls end. Whoever drops it cuts them.
 pub(crate) async fn listen(
     listener: TcpListener,
     routes: Routes,
     options: ServerOptions,
+    runtime: Runtime,
     stop: impl Future<Output = ()> + Send,
 ) {
-    let connections = TaskGroup::new(|panic| tracing::error!(task = panic.task, panic.message, "connection panicked"));
-    let serve = |stream: TcpStream| {
-        let stop = connections.stop_signal();
-        connections.spawn("grpc connection", converse(stream, routes.clone(), options, stop));
+    let slots = Arc::new(Semaphore::new(options.max_connections));
+    let door = Door {
+        options: Arc::new(options),
+        routes,
+        runtime,
+        phase: watch::Sender::new(Phase::Open),
+        connections: TaskGroup::new(|panic| {
+            tracing::error!(task = panic.task, panic.message, "connection panicked");
+        }),
+        by_address: Arc::default(),
     };
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        match accepted {
-            Ok((stream, _)) => serve(stream),
-            Err(error) => {
-                // Out of file descriptors, most likely: give the connections that are open time to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+    let end = async {
+        stop.await;
+        door.phase.send_replace(Phase::Lingering);
+        tokio::time::sleep(door.options.linger).await;
+    };
+    tokio::select! {
+        () = door.accept(&listener, &slots) => {}
+        () = end => {}
+    }
+    for (stream, peer) in backlog(listener) {
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            door.enter(stream, peer, slot);
+        }
+    }
+    door.phase.send_replace(Phase::Closing);
+    door.connections.shutdown(Duration::MAX).await;
+}
+
+impl Door {
+    /// Lets in who comes, for ever.
+    async fn accept(&self, listener: &TcpListener, slots: &Arc<Semaphore>) {
+        // A slot first: beyond the cap, connections wait in the kernel and cost us nothing.
+        while let Ok(slot) = slots.clone().acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.enter(stream, peer, slot),
+                Err(error) => {
+                    // Out of file descriptors, most likely: give the connections that are open time to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     }
-    for (stream, _) in backlog(listener) {
-        serve(stream);
+
+    fn enter(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        // The machine itself (a proxy, a developer) may open as many connections as there are.
+        let max = match peer.ip().to_canonical().is_loopback() {
+            true => self.options.max_connections,
+            false => self.options.max_connections_per_ip,
+        };
+        let Some(address) = self.by_address.clone().enter(peer.ip(), max) else {
+            metrics::counter!("mosaic_grpc_connections_refused_total", "cause" => "per_ip").increment(1);
+            return;
+        };
+        let conversation = Conversation {
+            peer,
+            options: self.options.clone(),
+            routes: self.routes.clone(),
+            began: *self.phase.borrow(),
+            phase: self.phase.subscribe(),
+            age: age(&self.options, &self.runtime),
+        };
+        self.connections.spawn("grpc connection", async move {
+            conversation.hold(stream).await;
+            drop((slot, address));
+        });
     }
-    connections.shutdown(Duration::MAX).await;
+}
+
+/// Returns the age at which a connection is told to go, give or take a tenth: those that began together, after a restart,
+/// are not to end together.
+fn age(options: &ServerOptions, runtime: &Runtime) -> Duration {
+    let share = (runtime.random_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+    options.max_connection_age.mul_f64(0.9 + share * 0.2)
 }
 
 /// Returns who was let in by the kernel before it was told to refuse.
@@ -69,47 +147,4 @@ fn backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
         }
     }
     streams
-}
-
-async fn converse(stream: TcpStream, routes: Routes, options: ServerOptions, mut stop: StopSignal) {
-    let _ = stream.set_nodelay(true); // only latency is at stake
-    let from: TcpConnectInfo = stream.connect_info();
-    let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(from.clone());
-        routes.clone().oneshot(request)
-    });
-    let builder = builder(&options);
-    let mut conversation = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let end = async {
-        tokio::select! {
-            () = stop.stopped() => {}
-            () = tokio::time::sleep(options.max_connection_age) => {}
-        }
-    };
-    let mut end = std::pin::pin!(end.fuse());
-    loop {
-        tokio::select! {
-            outcome = conversation.as_mut() => {
-                if let Err(error) = outcome {
-                    tracing::debug!(%error, "connection ended");
-                }
-                return;
-            }
-            () = &mut end => conversation.as_mut().graceful_shutdown(),
-        }
-    }
-}
-
-/// The limits are ours because the defaults are not limits.
-fn builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .max_local_error_reset_streams(Some(1024))
-        .max_header_list_size(16 * 1024)
-        .keep_alive_interval(Some(options.keep_alive_interval))
-        .keep_alive_timeout(options.keep_alive_timeout);
-    builder
 }

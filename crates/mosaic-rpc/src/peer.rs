@@ -2,7 +2,10 @@
 //!
 //! Every process of a platform holds one key; a caller sends `name.expiry.mac` with an HMAC-SHA-256 over the first two
 //! (RFC 2104). The name is what access rules and logs see. Tokens live a minute, so that one that leaks is soon dead,
-//! and are made again at half of that. Where the network between services is not trusted, run it over mutual TLS.
+//! and are made again at half of that.
+//!
+//! Over mutual TLS the certificate is the proof, and all that a caller sends is which of its names it calls in
+//! ([`PeerNames`]); a key that all share says nothing there.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,7 +16,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use http::HeaderValue;
 use mosaic_core::{Error, Result, Runtime, Secret, Timestamp};
+use rustls::pki_types::CertificateDer;
 use sha2::Sha256;
+
+use crate::{Tls, tls_verify};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -22,6 +28,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 pub struct PeerKey {
     key: Arc<Secret<Vec<u8>>>,
     known: Arc<RwLock<HashMap<String, Known>>>,
+    certificate: Option<Tls>,
 }
 
 /// What a token that was verified says. A caller sends the same one for half a minute.
@@ -49,7 +56,15 @@ impl PeerKey {
         Ok(Self {
             key: Arc::new(Secret::new(key)),
             known: Arc::default(),
+            certificate: None,
         })
+    }
+
+    /// Has callers of this process proved by its certificate, in the place of tokens.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: Tls) -> Self {
+        self.certificate = Some(certificate);
+        self
     }
 
     /// Returns a secret of 32 bytes for `purpose`, the same in every process of the platform.
@@ -76,14 +91,13 @@ impl PeerKey {
         {
             return Ok(known.name);
         }
-        let invalid = || Error::unauthenticated("PEER_INVALID", "the calling service is not established");
-        let (claim, mac) = token.rsplit_once('.').ok_or_else(invalid)?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| invalid())?;
-        self.mac(claim).verify_slice(&mac).map_err(|_| invalid())?;
-        let (name, expiry) = claim.rsplit_once('.').ok_or_else(invalid)?;
-        let expiry: i64 = expiry.parse().map_err(|_| invalid())?;
+        let (claim, mac) = token.rsplit_once('.').ok_or_else(not_established)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| not_established())?;
+        self.mac(claim).verify_slice(&mac).map_err(|_| not_established())?;
+        let (name, expiry) = claim.rsplit_once('.').ok_or_else(not_established)?;
+        let expiry: i64 = expiry.parse().map_err(|_| not_established())?;
         if now.as_secs() > expiry {
-            return Err(invalid());
+            return Err(not_established());
         }
         let name: Arc<str> = name.into();
         self.remember(token, name.clone(), expiry);
@@ -118,6 +132,42 @@ impl std::fmt::Debug for PeerKey {
     }
 }
 
+fn not_established() -> Error {
+    Error::unauthenticated("PEER_INVALID", "the calling service is not established")
+}
+
+/// The services that the other end of a connection has proved to be, by its certificate. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerNames(Arc<[Arc<str>]>);
+
+impl PeerNames {
+    /// Reads the first certificate of a chain that was verified.
+    pub(crate) fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        Some(Self(tls_verify::services(chain.first()?)))
+    }
+
+    /// Returns the service that calls: of its names the one that it claims, or the only one; `None` if it is not said
+    /// which.
+    ///
+    /// # Errors
+    /// `Unauthenticated` (`PEER_INVALID`) for a claim that is none of the names.
+    pub(crate) fn claimed(&self, claim: Option<&str>) -> Result<Option<Arc<str>>> {
+        let Some(claim) = claim else {
+            return Ok(match &*self.0 {
+                [only] => Some(only.clone()),
+                _ => None,
+            });
+        };
+        // A token of a caller that does not know what it speaks is a claim like any other.
+        let in_token = claim.rsplitn(3, '.').last();
+        let name = self
+            .0
+            .iter()
+            .find(|name| ***name == *claim || Some(&***name) == in_token);
+        name.cloned().map(Some).ok_or_else(not_established)
+    }
+}
+
 /// Makes the token of one calling service, and makes it again before it ends.
 #[derive(Debug)]
 pub(crate) struct PeerToken {
@@ -135,8 +185,15 @@ impl PeerToken {
         }
     }
 
-    /// Returns a token that is good for at least half a minute; `None` if the name cannot stand in a header.
+    /// Returns a token that is good for at least half a minute, or the name alone where the certificate is the proof;
+    /// `None` if the name cannot stand in a header.
     pub(crate) fn get(&self, runtime: &Runtime) -> Option<HeaderValue> {
+        if let Some(certificate) = &self.key.certificate {
+            // What runs in every process is in no certificate: it calls in the first name of its process.
+            let names = certificate.names();
+            let name = names.iter().find(|name| **name == self.name).or(names.first())?;
+            return HeaderValue::try_from(&**name).ok();
+        }
         let now = runtime.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, renew_at)) = &*current

@@ -14,31 +14,52 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::listen::listen;
-use crate::{Directory, Inbound, Serve};
+use crate::{Directory, Inbound, Serve, Tls};
 
 /// Largest message in either direction.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Limits of the listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Calls in flight on one connection; more are refused.
     pub max_concurrent_streams: u32,
-    /// Age at which a connection is asked to go, so that clients meet new instances.
+    /// Connections in all; more wait in the kernel.
+    pub max_connections: usize,
+    /// Connections of one address that is not this machine; more are closed.
+    pub max_connections_per_ip: usize,
+    /// Time until the first bytes of HTTP/2 must be there.
+    pub first_byte_timeout: Duration,
+    /// Time until TLS must be established.
+    pub handshake_timeout: Duration,
+    /// Age at which a connection is asked to go, give or take a tenth, so that clients meet new instances.
     pub max_connection_age: Duration,
+    /// Time that the calls of a connection have after it was asked to go; then it is cut.
+    pub max_connection_age_grace: Duration,
+    /// Time that new connections are still served after the end was asked for.
+    pub linger: Duration,
     /// Time between HTTP/2 pings.
     pub keep_alive_interval: Duration,
     /// Time after which an unanswered ping closes the connection.
     pub keep_alive_timeout: Duration,
+    /// What connections are secured with; without it they are plain, with it no plain one is served.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             max_concurrent_streams: 100,
+            max_connections: 10_000,
+            max_connections_per_ip: 1_000,
+            first_byte_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
             max_connection_age: Duration::from_secs(30 * 60),
+            max_connection_age_grace: Duration::from_secs(60),
+            linger: Duration::ZERO,
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -81,8 +102,8 @@ impl GrpcServer {
         &self.services
     }
 
-    /// Serves until `stop` completes, then refuses new connections and lets the running calls end; whoever drops the
-    /// returned future cuts them.
+    /// Serves until `stop` completes; says that it is not well from then on, lingers, refuses new connections and lets the
+    /// running calls end. Whoever drops the returned future cuts them.
     ///
     /// # Errors
     /// `Internal` if the descriptors of the services are none, which those of generated code are not.
@@ -106,7 +127,8 @@ impl GrpcServer {
                 health.set_service_status(service.name, ServingStatus::NotServing).await;
             }
         };
-        listen(listener, self.routes.routes().prepare(), options, stop).await;
+        let runtime = self.inbound.runtime().clone();
+        listen(listener, self.routes.routes().prepare(), options, runtime, stop).await;
         Ok(())
     }
 
