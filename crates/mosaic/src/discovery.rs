@@ -6,14 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use mosaic_core::config::{Live, Settings};
 use mosaic_core::{Runtime, ServiceDescriptor, TaskGroup};
 use mosaic_registry::{Address, Instance, Registration, Registry, ServiceName};
-use mosaic_rpc::{ChannelOptions, Directory, PeerKey, Remote, Routing};
+use mosaic_rpc::{ChannelOptions, Directory, PeerKey, Remote, Routing, Tls};
 
 use crate::{RegistryConfig, RpcConfig};
+
+/// How long registries, and those who read them, are given to hear of an end.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How this process is announced.
 #[derive(Debug)]
@@ -58,17 +62,23 @@ impl Discovery {
         Some(Self {
             registry,
             advertise,
-            is_shared: config.url.scheme() == "etcd",
+            is_shared: config.url.expose().split('|').any(is_shared),
             weight: config.weight.clone(),
             metadata: config.metadata.clone(),
         })
     }
 
     /// Returns how this process finds others.
-    pub(crate) fn remote(&self, rpc: &RpcConfig, peers: PeerKey, settings: &Settings) -> Option<Remote> {
+    pub(crate) fn remote(
+        &self,
+        rpc: &RpcConfig,
+        tls: Option<Tls>,
+        peers: PeerKey,
+        settings: &Settings,
+    ) -> Option<Remote> {
         Some(Remote {
             peers: Some(peers),
-            listed: listed(&rpc.services, settings)?,
+            listed: listed(&rpc.services, tls.is_some(), settings)?,
             registry: self.registry.clone(),
             options: ChannelOptions {
                 connect_timeout: rpc.connect_timeout,
@@ -76,6 +86,7 @@ impl Discovery {
                 health_interval: rpc.health_interval,
                 slow_start: rpc.slow_start,
                 subset: rpc.subset,
+                tls,
                 ..ChannelOptions::default()
             },
             routing: Routing {
@@ -86,6 +97,12 @@ impl Discovery {
                 own: None,
             },
         })
+    }
+
+    /// Returns how long new connections are served after the end was asked for: others hear of it with a delay.
+    pub(crate) fn linger(&self, rpc: &RpcConfig) -> Duration {
+        let usual = if self.is_shared { LINGER } else { Duration::ZERO };
+        rpc.linger.unwrap_or(usual)
     }
 
     /// Announces `services` of the process that listens on `grpc`.
@@ -157,22 +174,42 @@ impl Announcement {
     }
 }
 
+/// Do other processes read the registry of this URL?
+fn is_shared(url: &str) -> bool {
+    let scheme = url.trim().split(':').next();
+    matches!(scheme, Some("etcd" | "kubernetes" | "dns"))
+}
+
 fn advertised(text: &str) -> Option<Advertised> {
     let address = text.parse().ok().map(Advertised::Address);
     // A port that is none of ours, to see whether the host is one.
     address.or_else(|| Address::new(text, 1).ok().map(|_| Advertised::Host(text.to_owned())))
 }
 
-fn listed(services: &BTreeMap<String, Vec<String>>, settings: &Settings) -> Option<BTreeMap<String, Vec<Address>>> {
+/// Reads `rpc.services`. With TLS, nothing is called without it: `http://` then means what `https://` does.
+fn listed(
+    services: &BTreeMap<String, Vec<String>>,
+    has_tls: bool,
+    settings: &Settings,
+) -> Option<BTreeMap<String, Vec<Address>>> {
     let mut is_good = true;
     let mut listed = BTreeMap::new();
     for (domain, texts) in services {
         let key = format!("rpc.services.{domain}");
         let addresses = texts.iter().filter_map(|text| {
-            let address = text.strip_prefix("http://").and_then(|text| text.parse().ok());
-            if address.is_none() {
+            let secured = text.strip_prefix("https://");
+            let address = secured.or_else(|| text.strip_prefix("http://"));
+            let address = address.and_then(|text| text.parse().ok());
+            let mistake = match &address {
+                None => Some(format!("{text:?} is not an address of the form http://host:port")),
+                Some(_) if secured.is_some() && !has_tls => {
+                    Some(format!("{text:?} needs tls.cert, tls.key and tls.ca"))
+                }
+                Some(_) => None,
+            };
+            if let Some(mistake) = mistake {
                 is_good = false;
-                settings.report(&key, format!("{text:?} is not an address of the form http://host:port"));
+                settings.report(&key, mistake);
             }
             address
         });
@@ -196,7 +233,7 @@ mod tests {
         fn check(address: &str, is_good: bool) {
             let services = BTreeMap::from([("users".to_owned(), vec![address.to_owned()])]);
             let settings = mosaic_core::config::Layers::default().settings();
-            assert_eq!(listed(&services, &settings).is_some(), is_good, "{address}");
+            assert_eq!(listed(&services, false, &settings).is_some(), is_good, "{address}");
             assert_eq!(settings.problems().is_empty(), is_good, "{address}");
         }
         check("http://10.0.0.7:9080", true);
@@ -219,7 +256,33 @@ mod tests {
             check(bad, false);
         }
         let none = BTreeMap::from([("users".to_owned(), Vec::new())]);
-        assert!(listed(&none, &mosaic_core::config::Layers::default().settings()).is_none());
+        assert!(listed(&none, false, &mosaic_core::config::Layers::default().settings()).is_none());
+    }
+
+    #[test]
+    fn with_tls_both_schemes_mean_it_and_without_it_one_is_a_mistake() {
+        for (address, has_tls, is_good) in [
+            ("https://users:9080", true, true),
+            ("http://users:9080", true, true),
+            ("https://users:9080", false, false),
+        ] {
+            let services = BTreeMap::from([("users".to_owned(), vec![address.to_owned()])]);
+            let settings = mosaic_core::config::Layers::default().settings();
+            assert_eq!(
+                listed(&services, has_tls, &settings).is_some(),
+                is_good,
+                "{address} {has_tls}"
+            );
+            assert_eq!(settings.problems().is_empty(), is_good, "{address} {has_tls}");
+        }
+    }
+
+    #[test]
+    fn a_shared_registry_is_one_that_others_read() {
+        for shared in ["etcd://a:1", "kubernetes:", "memory: | dns://users.internal"] {
+            assert!(shared.split('|').any(is_shared), "{shared}");
+        }
+        assert!(!["memory:", "static:"].into_iter().any(is_shared));
     }
 
     #[test]

@@ -30,13 +30,16 @@ mod process;
 mod process_config;
 mod reload;
 mod signals;
+mod tls;
 
 pub use app::{App, Install};
 pub use files::write_secret_file;
 pub use module::Module;
 pub use outgoing::partner_client;
 pub use process::{Addresses, Process, StartError};
-pub use process_config::{AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig};
+pub use process_config::{
+    AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
+};
 
 pub use async_trait::async_trait;
 pub use mosaic_core::{

@@ -16,7 +16,7 @@ use mosaic_core::config::{Config, Problem, Settings};
 use mosaic_core::{Authenticator, Error, Result, Runtime, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, EdgeConfig};
 use mosaic_guard::{GuardConfig, Rules};
-use mosaic_rpc::{Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, bind};
+use mosaic_rpc::{Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, Tls, bind};
 use mosaic_telemetry::{Metrics, TelemetryConfig};
 use tokio::net::TcpListener;
 
@@ -27,7 +27,10 @@ use crate::module::{Shared, lock};
 use crate::outgoing::install_crypto;
 use crate::peer_key::peer_key;
 use crate::reload::{self, Origin};
-use crate::{AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RegistryConfig, RpcConfig};
+use crate::tls;
+use crate::{
+    AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
+};
 
 /// Why a process did not start.
 #[derive(Debug)]
@@ -78,12 +81,14 @@ pub struct Process {
     announcement: Arc<Mutex<Announcement>>,
     addresses: Addresses,
     drain_timeout: Duration,
+    linger: Duration,
 }
 
 /// Configuration of the process itself, read before any module.
 struct Base {
     platform: PlatformConfig,
     rpc: RpcConfig,
+    tls: TlsConfig,
     guard: GuardConfig,
     registry: RegistryConfig,
     auth: AuthConfig,
@@ -100,17 +105,20 @@ impl Base {
             settings.read::<C>()
         }
         let (platform, rpc, auth) = (read(settings), read(settings), read(settings));
-        let guard = read(settings);
+        let (guard, tls) = (read(settings), read(settings));
         let (cache, edge, telemetry) = (read(settings), read(settings), read(settings));
         let (database, registry) = (read(settings), read(settings));
+        let (platform, mut edge): (PlatformConfig, EdgeConfig) = (platform?, edge?);
+        edge.secure_cookies.get_or_insert(platform.mode == Mode::Production);
         Some(Self {
-            platform: platform?,
+            platform,
             rpc: rpc?,
+            tls: tls?,
             guard: guard?,
             registry: registry?,
             auth: auth?,
             cache: cache?,
-            edge: edge?,
+            edge,
             telemetry: telemetry?,
             database: database?,
         })
@@ -129,16 +137,22 @@ impl Process {
         // The list of modules first: theirs are mistakes to be told, whatever else is wrong.
         let run = settings.read::<PlatformConfig>().map(|platform| platform.run);
         let chosen = choose(modules, run.as_deref().unwrap_or_default(), &settings);
-        let Some(mut base) = Base::read(&settings) else {
+        let Some(base) = Base::read(&settings) else {
             return Err(StartError::Config(settings.problems()));
         };
-        base.edge
-            .secure_cookies
-            .get_or_insert(base.platform.mode == Mode::Production);
         let metrics = mosaic_telemetry::init(&base.telemetry, None);
         let listeners = task_group();
         let background = task_group();
-        let (shared, discovery) = shared(runtime, &settings, &base, &background, listeners.stop_signal()).await?;
+        let tls = tls::open(runtime, &base.tls, &settings)?;
+        let (shared, discovery) = shared(
+            runtime,
+            &settings,
+            &base,
+            &background,
+            tls.clone(),
+            listeners.stop_signal(),
+        )
+        .await?;
         let shared = Arc::new(shared);
         let databases = shared.clone();
         let health = Health::new(metrics.clone(), shared.verifier.clone(), move || {
@@ -153,17 +167,12 @@ impl Process {
         install(&shared, &chosen)
             .await
             .map_err(|error| start_error(error, &settings))?;
-        // Only a process that runs everything knows that nobody has a name.
-        if base.platform.run.is_empty() {
-            for problem in shared.rules.problems(&lock(&shared.services)) {
-                settings.report(&problem.key, problem.what);
-            }
+        check(&shared, &base, tls.as_ref(), &chosen, &settings)?;
+        let linger = discovery.linger(&base.rpc);
+        if let Some(tls) = &tls {
+            tls::follow(tls.clone(), &base.tls, &background);
         }
-        let problems = settings.problems();
-        if !problems.is_empty() {
-            return Err(StartError::Config(problems));
-        }
-        let (http, grpc) = listen(&shared, &base, &listeners).await?;
+        let (http, grpc) = listen(&shared, &base, tls, linger, &listeners).await?;
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);
         let announcement = discovery.announce(&shared.directory, &lock(&shared.services), grpc);
@@ -184,6 +193,7 @@ impl Process {
             announcement,
             addresses,
             drain_timeout: base.platform.drain_timeout,
+            linger,
         })
     }
 
@@ -218,7 +228,7 @@ impl Process {
         let announcement = std::mem::take(&mut *lock(&self.announcement));
         announcement.withdraw().await;
         // Listeners first, with most of the time: tasks may still be needed to answer what is running.
-        let n_listeners_cut = self.listeners.shutdown(self.drain_timeout * 3 / 4).await;
+        let n_listeners_cut = self.listeners.shutdown(self.linger + self.drain_timeout * 3 / 4).await;
         let n_tasks_cut = self.shared.tasks.shutdown(self.drain_timeout / 4).await;
         if n_listeners_cut + n_tasks_cut > 0 {
             tracing::warn!(n_listeners_cut, n_tasks_cut, "cut at the end of the drain");
@@ -269,6 +279,7 @@ async fn shared(
     settings: &Settings,
     base: &Base,
     background: &TaskGroup,
+    tls: Option<Tls>,
     draining: StopSignal,
 ) -> Result<(Shared, Discovery), StartError> {
     let mode = base.platform.mode;
@@ -279,7 +290,10 @@ async fn shared(
         );
         StartError::Failed(Error::unavailable("DATA_UNUSABLE", what))
     })?;
-    let peers = peer_key(runtime, settings, mode, &base.rpc, &base.platform.data)?;
+    let mut peers = peer_key(runtime, settings, mode, &base.rpc, &base.platform.data)?;
+    if let Some(tls) = &tls {
+        peers = peers.with_certificate(tls.clone());
+    }
     let local_calls = if base.rpc.strict_local {
         LocalCalls::Strict
     } else {
@@ -288,7 +302,7 @@ async fn shared(
     let mistaken = || StartError::Config(settings.problems());
     let discovery = Discovery::open(runtime, &base.registry, background, settings).ok_or_else(mistaken)?;
     let remote = discovery
-        .remote(&base.rpc, peers.clone(), settings)
+        .remote(&base.rpc, tls, peers.clone(), settings)
         .ok_or_else(mistaken)?;
     let mut rules = Rules::new(base.guard.clone());
     if mode == Mode::Production {
@@ -329,6 +343,31 @@ async fn install(shared: &Arc<Shared>, chosen: &[&Definition]) -> Result<()> {
     outcomes.into_iter().collect()
 }
 
+/// Looks for mistakes that show only when it is known what the process serves; tells of all mistakes so far.
+fn check(
+    shared: &Shared,
+    base: &Base,
+    tls: Option<&Tls>,
+    chosen: &[&Definition],
+    settings: &Settings,
+) -> Result<(), StartError> {
+    // Only a process that runs everything knows that nobody has a name.
+    if base.platform.run.is_empty() {
+        for problem in shared.rules.problems(&lock(&shared.services)) {
+            settings.report(&problem.key, problem.what);
+        }
+    }
+    if let Some(tls) = tls {
+        tls::check(tls, chosen, &lock(&shared.services), settings);
+    }
+    let problems = settings.problems();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::Config(problems))
+    }
+}
+
 fn start_error(error: Error, settings: &Settings) -> StartError {
     let problems = settings.problems();
     if problems.is_empty() {
@@ -338,13 +377,24 @@ fn start_error(error: Error, settings: &Settings) -> StartError {
     }
 }
 
-async fn listen(shared: &Arc<Shared>, base: &Base, listeners: &TaskGroup) -> Result<(Option<SocketAddr>, SocketAddr)> {
+async fn listen(
+    shared: &Arc<Shared>,
+    base: &Base,
+    tls: Option<Tls>,
+    linger: Duration,
+    listeners: &TaskGroup,
+) -> Result<(Option<SocketAddr>, SocketAddr)> {
     let grpc_listener = bind(base.platform.grpc).await?;
     let grpc_address = grpc_listener.local_addr().map_err(Error::internal)?;
     if let Some(server) = lock(&shared.grpc).take() {
         let options = ServerOptions {
             max_concurrent_streams: base.rpc.max_concurrent_streams,
             max_connection_age: base.rpc.max_connection_age,
+            max_connection_age_grace: base.rpc.max_connection_age_grace,
+            max_connections: base.rpc.max_connections,
+            max_connections_per_ip: base.rpc.max_connections_per_ip,
+            linger,
+            tls,
             ..ServerOptions::default()
         };
         let mut stop = listeners.stop_signal();

@@ -59,7 +59,8 @@ mosaic_core::config! {
 mosaic_core::config! {
     /// Calls between processes.
     pub struct RpcConfig in "rpc" {
-        /// Addresses of domains that run elsewhere: `rpc.services.users = "http://10.0.0.7:9080"`, several with commas.
+        /// Addresses of domains that run elsewhere: `rpc.services.users = "http://10.0.0.7:9080"`, several with commas. With
+        /// `tls` set, all of them are called over TLS, and may say `https://`.
         pub services: BTreeMap<String, Vec<String>> = "",
         /// Key that all processes of the platform share, at least 32 bytes.
         pub peer_key: Option<Secret<String>> = "",
@@ -87,8 +88,31 @@ mosaic_core::config! {
         pub health_interval: Duration = "5s",
         /// Calls in flight on one connection to us.
         pub max_concurrent_streams: u32 = "100",
-        /// Age at which a connection to us is asked to go.
+        /// Age at which a connection to us is asked to go, give or take a tenth.
         pub max_connection_age: Duration = "30m",
+        /// Time that the calls of such a connection have to end; then it is cut.
+        pub max_connection_age_grace: Duration = "1m",
+        /// Connections to us that are open at once; more wait.
+        pub max_connections: usize = "10000",
+        /// Connections to us that are open at once from one address; the loopback address has no such cap.
+        pub max_connections_per_ip: usize = "1000",
+        /// Time that new connections are still served after the process was told to stop; unset: 1s if a shared registry
+        /// names it, else none.
+        pub linger: Option<Duration> = "",
+    }
+}
+
+mosaic_core::config! {
+    /// The certificate of this process, for calls between processes: all three files, or none.
+    pub struct TlsConfig in "tls" {
+        /// Certificate that names what this process runs, PEM; then what is between it and the CA.
+        pub cert: Option<PathBuf> = "",
+        /// Private key of the certificate, PEM.
+        pub key: Option<PathBuf> = "",
+        /// Certificates of the CAs that are believed, PEM.
+        pub ca: Option<PathBuf> = "",
+        /// How often the files are looked at; what has changed is used from then on.
+        pub reload: Duration = "10s",
     }
 }
 
