@@ -10,9 +10,9 @@ use http::{HeaderValue, Method, header};
 use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::cors::CorsForOrigins;
 use crate::layers::{AddressLimiter, Meters};
-use crate::{EdgeConfig, RouteEntry, Routes, forward_auth, layers, openapi};
+use crate::routes::Route;
+use crate::{EdgeConfig, Front, RouteEntry, Routes, forward_auth, openapi};
 
 /// What every request of a process meets; shared by all of them.
 pub struct Edge {
@@ -55,6 +55,7 @@ impl std::fmt::Debug for Edge {
 /// Collects routes, then becomes a service.
 #[derive(Debug, Default)]
 pub struct EdgeBuilder {
+    routes: Vec<Route>,
     routers: Vec<Router<Arc<Edge>>>,
     entries: Vec<RouteEntry>,
     documents: Vec<&'static str>,
@@ -63,9 +64,9 @@ pub struct EdgeBuilder {
 impl EdgeBuilder {
     /// Adds the generated routes of a service.
     pub fn routes(&mut self, routes: Routes) {
-        let (router, entries, document) = routes.into_parts();
-        self.routers.push(router);
-        self.entries.extend(entries);
+        let (routes, document) = routes.into_parts();
+        self.entries.extend(routes.iter().map(|route| route.entry));
+        self.routes.extend(routes);
         self.documents.push(document);
     }
 
@@ -76,7 +77,7 @@ impl EdgeBuilder {
 
     /// Is there nothing to serve?
     pub fn is_empty(&self) -> bool {
-        self.routers.is_empty()
+        self.routes.is_empty() && self.routers.is_empty()
     }
 
     /// Returns every generated route added so far.
@@ -87,13 +88,13 @@ impl EdgeBuilder {
     /// Ends the collection.
     ///
     /// # Errors
-    /// `InvalidArgument` for a CORS origin that is no header value.
+    /// `InvalidArgument` for a CORS origin that is no header value; `Internal` if two routes clash.
     pub fn build(
         self,
         runtime: &Runtime,
         authenticator: Option<Arc<dyn Authenticator>>,
         config: EdgeConfig,
-    ) -> Result<Router> {
+    ) -> Result<Front> {
         let cors = cors(&config, &self.entries)?;
         let edge = Arc::new(Edge {
             runtime: runtime.clone(),
@@ -106,13 +107,8 @@ impl EdgeBuilder {
             in_flight: AtomicUsize::new(0),
         });
         let own = openapi::routes().merge(forward_auth::routes(&edge.entries)?);
-        let router = self.routers.into_iter().fold(own, Router::merge);
-        Ok(router
-            .fallback(layers::not_found)
-            .method_not_allowed_fallback(layers::method_not_allowed)
-            .layer(axum::middleware::from_fn_with_state(edge.clone(), layers::border))
-            .layer(CorsForOrigins(cors))
-            .with_state(edge))
+        let others = self.routers.into_iter().fold(own, Router::merge);
+        Front::new(edge, self.routes, others, cors)
     }
 }
 

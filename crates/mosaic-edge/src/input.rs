@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use axum::extract::{FromRequestParts as _, RawPathParams};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -31,21 +30,15 @@ impl Input {
     ///
     /// # Errors
     /// `InvalidArgument` for a path or query that is no UTF-8, or has too many parameters.
-    pub(crate) async fn read(parts: &mut Parts, body: Bytes) -> Result<Self> {
-        let path = match RawPathParams::from_request_parts(parts, &()).await {
-            Ok(found) => found
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-            Err(_) => {
-                return Err(Error::invalid_argument("PATH_INVALID", "the path is not valid").with_http_status(400));
-            }
-        };
+    pub(crate) fn read(parts: Parts, variables: Vec<(String, String)>, body: Bytes) -> Result<Self> {
+        let invalid = || Error::invalid_argument("PATH_INVALID", "the path is not valid").with_http_status(400);
+        let decoded = |(name, text): (String, String)| Some((name, decode_path(text)?));
+        let path: Option<Vec<_>> = variables.into_iter().map(decoded).collect();
         let query = parse_query(parts.uri.query().unwrap_or_default())?;
         Ok(Self {
-            path,
+            path: path.ok_or_else(invalid)?,
             query,
-            headers: std::mem::take(&mut parts.headers),
+            headers: parts.headers,
             body,
         })
     }
@@ -206,6 +199,17 @@ fn require_json(headers: &HeaderMap) -> Result<()> {
     }
     let message = "the body must be application/json, not compressed";
     Err(Error::invalid_argument("CONTENT_TYPE_UNSUPPORTED", message).with_http_status(415))
+}
+
+/// Decodes a path variable (RFC 3986 2.1); `None` if it is no UTF-8 then.
+fn decode_path(text: String) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text);
+    }
+    percent_encoding::percent_decode_str(&text)
+        .decode_utf8()
+        .ok()
+        .map(Into::into)
 }
 
 /// Says where a body is wrong; reads it a second time for the path, which only wrong bodies pay for.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use http::header::Entry;
 use http::{HeaderName, HeaderValue, Method, Version, header};
@@ -21,6 +20,7 @@ use metrics::Histogram;
 use mosaic_core::{Error, Result, catch_panic};
 use tracing::Instrument as _;
 
+use crate::front::{Parts, Target};
 use crate::listen::TwoLengths;
 use crate::{Edge, Facts, access_log, render_error};
 
@@ -34,19 +34,26 @@ const MISFRAMED: &str = "REQUEST_INVALID";
 pub(crate) struct Failure(pub(crate) Arc<Error>);
 
 /// Passes a request through every layer; see the module documentation.
-pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn border(front: &Parts, request: Request) -> Response {
+    let edge = &*front.edge;
     let started = edge.runtime.instant();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let facts = Facts::read(&edge.runtime, request.headers(), peer, &edge.config.trusted_proxies);
     let request_id = facts.trace.request_id();
-    let route = request.extensions().get::<MatchedPath>().cloned();
+    let target = front.find(&request);
+    let generated = match &target {
+        Target::Route(route, _) => Some(route.entry.path),
+        Target::OtherVerbs(_) | Target::Others => None,
+    };
     let uri = request.uri().clone();
     let method = request.method().clone();
     let span = tracing::info_span!("request", trace_id = request_id);
     let ip = facts.origin.ip;
-    request.extensions_mut().insert(facts);
 
-    let work = catch_panic(pass(&edge, request, next, ip));
+    let work = catch_panic(async {
+        let (request, _in_flight) = pass(edge, request, ip).await?;
+        Ok(front.call(target, facts, request).await)
+    });
     let outcome = match tokio::time::timeout(edge.config.request_timeout, work.instrument(span)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::internal(format!("panic: {panic}"))),
@@ -73,7 +80,10 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     if edge.config.secure_cookies == Some(true) {
         secure_cookies(&mut response);
     }
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let by_hand = response.extensions().get::<MatchedPath>();
+    let route = generated
+        .or_else(|| by_hand.map(MatchedPath::as_str))
+        .unwrap_or("unmatched");
     let elapsed = edge.runtime.instant().saturating_duration_since(started);
     edge.meters.record(&method, route, response.status().as_u16(), elapsed);
     let line = access_log::Line {
@@ -86,18 +96,19 @@ pub(crate) async fn border(State(edge): State<Arc<Edge>>, mut request: Request, 
     response
 }
 
-async fn pass(edge: &Arc<Edge>, request: Request, next: Next, ip: Option<IpAddr>) -> Result<Response> {
+/// Decides whether a request may go on; it is in flight until the second value is dropped.
+async fn pass(edge: &Edge, request: Request, ip: Option<IpAddr>) -> Result<(Request, InFlight<'_>)> {
     check_framing(&request)?;
     if announces_too_much(edge, &request) {
         discard(request.into_body()).await;
         return Err(too_large());
     }
-    let _in_flight = InFlight::enter(edge)?;
+    let in_flight = InFlight::enter(edge)?;
     if let Some(ip) = ip.filter(|ip| !ip.is_loopback()) {
         edge.addresses
             .admit(ip, edge.config.rate_per_ip.copied(), edge.runtime.instant())?;
     }
-    Ok(next.run(request).await)
+    Ok((request, in_flight))
 }
 
 /// Renders an error and attaches it for the log.
@@ -165,9 +176,18 @@ pub(crate) async fn not_found(State(edge): State<Arc<Edge>>, request: Request) -
     refuse(&edge, &request, error)
 }
 
-/// Answers a path that has other methods only.
+/// Answers a path written by hand that has other methods only.
 pub(crate) async fn method_not_allowed(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     refuse(&edge, &request, not_allowed())
+}
+
+/// Answers a generated path that has other methods only.
+pub(crate) fn refuse_verb(edge: &Edge, request: &Request, facts: &Facts) -> Response {
+    failed(
+        edge.style_of(request.uri().path()),
+        not_allowed(),
+        &facts.trace.request_id(),
+    )
 }
 
 fn refuse(edge: &Edge, request: &Request, error: Error) -> Response {

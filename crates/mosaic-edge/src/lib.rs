@@ -7,11 +7,11 @@
 
 mod access_log;
 mod config;
-mod cors;
 mod edge;
 mod envelope;
 mod facts;
 mod forward_auth;
+mod front;
 mod input;
 mod layers;
 mod listen;
@@ -24,6 +24,7 @@ pub use config::EdgeConfig;
 pub use edge::{Edge, EdgeBuilder};
 pub use envelope::{render_error, render_ok};
 pub use facts::Facts;
+pub use front::Front;
 pub use input::Input;
 pub use listen::listen;
 pub use output::{CookieOptions, Output};

@@ -10,20 +10,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use futures::FutureExt as _;
 use http::{HeaderValue, Request, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use mosaic_core::{StopSignal, TaskGroup};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::ServiceExt as _;
 
-use crate::EdgeConfig;
 use crate::watchdog::{Patience, Watch, WatchedStream};
+use crate::{EdgeConfig, Front};
 
 /// What a client sends first to speak HTTP/2 without TLS (RFC 9113 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,8 +30,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a resting HTTP/1.1 connection is kept after the process was told to stop.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Serves `router` on `listener` until `stop`, then drains connections for at most `grace`.
-pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, mut stop: StopSignal, grace: Duration) {
+/// Serves `front` on `listener` until `stop`, then drains connections for at most `grace`.
+pub async fn listen(listener: TcpListener, front: Front, config: EdgeConfig, mut stop: StopSignal, grace: Duration) {
     let connections = TaskGroup::new(|panic| tracing::error!(task = panic.task, panic.message, "connection panicked"));
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let by_ip = Arc::new(ByAddress::default());
@@ -53,7 +52,7 @@ pub async fn listen(listener: TcpListener, router: Router, config: EdgeConfig, m
             _slot: slot,
             _address: address,
         };
-        connections.spawn("http connection", connection.serve(stream, router.clone()));
+        connections.spawn("http connection", connection.serve(stream, front.clone()));
     };
     loop {
         // A slot first: beyond the cap, connections wait in the kernel and cost us nothing.
@@ -129,6 +128,15 @@ pub(crate) struct TwoLengths;
 #[derive(Debug, Clone)]
 pub(crate) struct Draining(pub(crate) StopSignal);
 
+/// A request without a body is most requests, and needs no box around it.
+fn body_of(incoming: Incoming) -> Body {
+    if incoming.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::new(incoming)
+    }
+}
+
 struct Connection {
     peer: SocketAddr,
     patience: Patience,
@@ -138,7 +146,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, router: Router) {
+    async fn serve(self, stream: TcpStream, front: Front) {
         let _ = stream.set_nodelay(true); // only latency is at stake
         let open = metrics::gauge!("mosaic_http_connections");
         open.increment(1.0);
@@ -148,7 +156,7 @@ impl Connection {
             () = lingered(self.stop.clone()) => None,
         };
         if let Some(is_http2) = version {
-            self.converse(stream, router, &watch, is_http2).await;
+            self.converse(stream, front, &watch, is_http2).await;
         }
         open.decrement(1.0);
     }
@@ -175,7 +183,7 @@ impl Connection {
             .flatten()
     }
 
-    async fn converse(&self, stream: TcpStream, router: Router, watch: &Arc<Watch>, is_http2: bool) {
+    async fn converse(&self, stream: TcpStream, front: Front, watch: &Arc<Watch>, is_http2: bool) {
         let peer = self.peer;
         let seen = watch.clone();
         let draining = Draining(self.stop.clone());
@@ -187,9 +195,9 @@ impl Connection {
             if !is_http2 && seen.takes_two_lengths() {
                 request.extensions_mut().insert(TwoLengths);
             }
-            let router = router.clone();
+            let front = front.clone();
             async move {
-                let mut response = router.oneshot(request).await?;
+                let mut response = front.serve(request.map(body_of)).await;
                 if !is_http2 && draining.0.is_stopping() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);

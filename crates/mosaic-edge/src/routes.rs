@@ -6,18 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodFilter, MethodRouter, any, on};
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use http::request::Parts;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor, Trace};
+use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor};
 use mosaic_guard::check_access;
 
 use crate::layers::{discard, failed, too_large};
@@ -40,12 +40,41 @@ pub struct RouteEntry {
     pub reply_headers: &'static [&'static str],
 }
 
+/// Answers requests of one route: with the facts, the variables of the path, and the request.
+pub(crate) type Handler =
+    Box<dyn for<'a> Fn(&'a Edge, Facts, Vec<(String, String)>, Request) -> BoxFuture<'a, Response> + Send + Sync>;
+
+/// A generated route and what answers it.
+pub(crate) struct Route {
+    pub(crate) entry: RouteEntry,
+    pub(crate) handler: Handler,
+}
+
+impl Route {
+    /// Does it answer requests with this verb? Who asks with `HEAD` gets the head of what `GET` gets.
+    pub(crate) fn takes(&self, verb: &Method) -> bool {
+        let asked = if verb == Method::HEAD {
+            Method::GET.as_str()
+        } else {
+            verb.as_str()
+        };
+        self.entry.verb == "*" || self.entry.verb == asked || self.entry.verb == verb.as_str()
+    }
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route")
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The routes of one service.
 #[derive(Debug)]
 pub struct Routes {
     service: &'static ServiceDescriptor,
-    router: Router<Arc<Edge>>,
-    entries: Vec<RouteEntry>,
+    routes: Vec<Route>,
 }
 
 impl Routes {
@@ -53,8 +82,7 @@ impl Routes {
     pub fn new(service: &'static ServiceDescriptor) -> Self {
         Self {
             service,
-            router: Router::new(),
-            entries: Vec::new(),
+            routes: Vec::new(),
         }
     }
 
@@ -72,17 +100,23 @@ impl Routes {
         R: Send + 'static,
     {
         let sensitive = self.service.sensitive;
-        let handler = async move |State(edge): State<Arc<Edge>>, request: Request| {
-            answer(&edge, method, sensitive, request, async |cx, input| {
-                let reply = call(cx, decode(input)?).await?;
-                let style = if method.bare { Envelope::Plain } else { method.envelope };
-                Ok(render_ok(style, method.ok_message, encode(reply)?))
-            })
-            .await
-        };
-        self.add(method, binding, |filter| match filter {
-            Some(filter) => on(filter, handler),
-            None => any(handler),
+        let call = Arc::new((decode, encode, call));
+        self.add(method, binding, move |edge, facts, variables, request| {
+            let steps = call.clone();
+            Box::pin(answer(
+                edge,
+                method,
+                sensitive,
+                facts,
+                variables,
+                request,
+                async move |cx, input| {
+                    let (decode, encode, call) = &*steps;
+                    let reply = call(cx, decode(input)?).await?;
+                    let style = if method.bare { Envelope::Plain } else { method.envelope };
+                    Ok(render_ok(style, method.ok_message, encode(reply)?))
+                },
+            ))
         });
     }
 
@@ -100,62 +134,58 @@ impl Routes {
         R: Send + 'static,
     {
         let sensitive = self.service.sensitive;
-        let handler = async move |State(edge): State<Arc<Edge>>, request: Request| {
+        let call = Arc::new((decode, call));
+        self.add(method, binding, move |edge, facts, variables, request| {
+            let (steps, encode) = (call.clone(), encode.clone());
             let draining = request.extensions().get::<Draining>().cloned();
-            answer(&edge, method, sensitive, request, async |cx, input| {
-                let items = call(cx, decode(input)?).await?;
-                let route = method.http[binding].path;
-                Ok(events(route, items, encode.clone(), draining))
-            })
-            .await
-        };
-        self.add(method, binding, |filter| match filter {
-            Some(filter) => on(filter, handler),
-            None => any(handler),
+            Box::pin(answer(
+                edge,
+                method,
+                sensitive,
+                facts,
+                variables,
+                request,
+                async move |cx, input| {
+                    let (decode, call) = &*steps;
+                    let items = call(cx, decode(input)?).await?;
+                    let route = method.http[binding].path;
+                    Ok(events(route, items, encode, draining))
+                },
+            ))
         });
     }
 
     /// Names the headers that replies of `method` carry, for CORS.
     pub fn reply_headers(&mut self, method: &'static MethodDescriptor, headers: &'static [&'static str]) {
-        for entry in self
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.method.index == method.index)
-        {
-            entry.reply_headers = headers;
+        let of_method = |route: &&mut Route| route.entry.method.index == method.index;
+        for route in self.routes.iter_mut().filter(of_method) {
+            route.entry.reply_headers = headers;
         }
-    }
-
-    /// Returns the routes as data.
-    pub fn entries(&self) -> &[RouteEntry] {
-        &self.entries
     }
 
     fn add(
         &mut self,
         method: &'static MethodDescriptor,
         binding: usize,
-        handler: impl FnOnce(Option<MethodFilter>) -> MethodRouter<Arc<Edge>>,
+        handler: impl for<'a> Fn(&'a Edge, Facts, Vec<(String, String)>, Request) -> BoxFuture<'a, Response>
+        + Send
+        + Sync
+        + 'static,
     ) {
         let http = &method.http[binding];
-        // Generated bindings have one of these verbs, or the star.
-        let filter = http
-            .verb
-            .parse::<http::Method>()
-            .ok()
-            .and_then(|verb| MethodFilter::try_from(verb).ok());
-        let router = std::mem::take(&mut self.router);
-        self.router = router.route(http.path, handler(filter));
-        self.entries.push(RouteEntry {
-            verb: http.verb,
-            path: http.path,
-            method,
-            reply_headers: &[],
+        self.routes.push(Route {
+            entry: RouteEntry {
+                verb: http.verb,
+                path: http.path,
+                method,
+                reply_headers: &[],
+            },
+            handler: Box::new(handler),
         });
     }
 
-    pub(crate) fn into_parts(self) -> (Router<Arc<Edge>>, Vec<RouteEntry>, &'static str) {
-        (self.router, self.entries, self.service.openapi)
+    pub(crate) fn into_parts(self) -> (Vec<Route>, &'static str) {
+        (self.routes, self.service.openapi)
     }
 }
 
@@ -164,12 +194,13 @@ async fn answer(
     edge: &Edge,
     method: &'static MethodDescriptor,
     sensitive: &[&str],
-    mut request: Request,
+    facts: Facts,
+    variables: Vec<(String, String)>,
+    request: Request,
     work: impl AsyncFnOnce(Context, &mut Input) -> Result<Response>,
 ) -> Response {
-    let facts = request.extensions_mut().remove::<Facts>();
-    let trace = facts.as_ref().map(|facts| facts.trace);
-    let (mut parts, body) = request.into_parts();
+    let trace = facts.trace;
+    let (parts, body) = request.into_parts();
     let mut logged = None;
     let outcome = async {
         // Who calls comes first: a stranger does not learn what a good body looks like.
@@ -179,13 +210,10 @@ async fn answer(
         if edge.config.log_bodies.copied() {
             logged = Some(access_log::masked(&body, sensitive));
         }
-        work(cx, &mut Input::read(&mut parts, body).await?).await
+        work(cx, &mut Input::read(parts, variables, body)?).await
     }
     .await;
-    let mut response = outcome.unwrap_or_else(|error| {
-        let request_id = trace.map(Trace::request_id).unwrap_or_default();
-        failed(method.envelope, error, &request_id)
-    });
+    let mut response = outcome.unwrap_or_else(|error| failed(method.envelope, error, &trace.request_id()));
     if let Some(body) = logged {
         response.extensions_mut().insert(body);
     }
@@ -198,11 +226,8 @@ async fn answer(
     response
 }
 
-fn context(edge: &Edge, method: &MethodDescriptor, facts: Option<Facts>, parts: &Parts) -> Result<Context> {
-    let cx = match facts {
-        Some(Facts { trace, origin }) => Context::resume(&edge.runtime, trace).with_origin(origin),
-        None => Context::new(&edge.runtime),
-    };
+fn context(edge: &Edge, method: &MethodDescriptor, facts: Facts, parts: &Parts) -> Result<Context> {
+    let cx = Context::resume(&edge.runtime, facts.trace).with_origin(facts.origin);
     let key = parts.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let cx = cx
         .with_timeout(edge.config.request_timeout)
@@ -233,6 +258,9 @@ pub(crate) fn caller(edge: &Edge, parts: &Parts) -> Result<Caller> {
 }
 
 async fn read_body(edge: &Edge, mut body: Body) -> Result<Bytes> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let max = edge.config.max_body.as_len();
     let whole = async {
         let mut bytes = BytesMut::new();

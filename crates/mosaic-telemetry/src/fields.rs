@@ -3,7 +3,7 @@
 //! A span is made for every request, a log line for few: tracing-subscriber's own JSON fields sort and serialise by way of
 //! a tree, which is a good part of what a request costs here. Values are escaped by serde_json as there.
 
-use std::fmt::{self, Debug, Write as _};
+use std::fmt::{self, Debug};
 
 use tracing::field::{Field, Visit};
 use tracing::span::Record;

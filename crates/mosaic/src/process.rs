@@ -411,14 +411,14 @@ async fn listen(
         return Ok((None, grpc_address));
     };
     let authenticator: Arc<dyn Authenticator> = shared.verifier.clone();
-    let router = edge.build(&shared.runtime, Some(authenticator), base.edge.clone())?;
+    let front = edge.build(&shared.runtime, Some(authenticator), base.edge.clone())?;
     let listener = bind(base.platform.http).await?;
     let http_address = listener.local_addr().map_err(Error::internal)?;
     let stop = listeners.stop_signal();
     let grace = base.platform.drain_timeout * 3 / 4;
     listeners.spawn(
         "http",
-        mosaic_edge::listen(listener, router, base.edge.clone(), stop, grace),
+        mosaic_edge::listen(listener, front, base.edge.clone(), stop, grace),
     );
     Ok((Some(http_address), grpc_address))
 }
