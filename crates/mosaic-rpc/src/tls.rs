@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +93,7 @@ struct Material {
     digest: [u8; 32],
     names: Arc<[Arc<str>]>,
     ends: Timestamp,
+    is_warned_of: AtomicBool,
     roots: Arc<RootCertStore>,
     certified: Arc<CertifiedKey>,
     server: Arc<rustls::ServerConfig>,
@@ -150,6 +152,7 @@ impl Tls {
     /// Reads the files; returns what was refused, which is told when it is seen for the second time: files that are being
     /// replaced do not go together for a moment.
     fn reload(&self, refused: Option<Refused>) -> Option<Refused> {
+        self.shared.current.load().warn_of_end(self.shared.runtime.now());
         let outcome = Pem::read(&self.shared.files)
             .map_err(|error| (None, error))
             .and_then(|pem| {
@@ -295,9 +298,6 @@ impl Material {
         let caller = ServiceCaller::new(roots.clone()).map_err(TlsError::Refused)?;
         let names = own_names(&certified, &caller, &roots, now)?;
         let ends = tls_verify::end_of(&certified.cert[0], &certified.cert[1..], &roots, runtime.now());
-        if runtime.now().plus(ENDS_SOON) >= ends {
-            tracing::warn!(%ends, "the certificate of this process ends soon");
-        }
         metrics::gauge!("mosaic_tls_certificate_ends_seconds").set(ends.as_secs() as f64);
         let certified = Arc::new(certified);
         let server = server_config(certified.clone(), Arc::new(caller), runtime)
@@ -306,10 +306,18 @@ impl Material {
             digest: pem.digest(),
             names,
             ends,
+            is_warned_of: AtomicBool::new(false),
             roots,
             certified,
             server: Arc::new(server),
         })
+    }
+
+    /// Tells once that the certificate should have been renewed by now.
+    fn warn_of_end(&self, now: Timestamp) {
+        if now.plus(ENDS_SOON) >= self.ends && !self.is_warned_of.swap(true, Ordering::Relaxed) {
+            tracing::warn!(ends = %self.ends, "the certificate of this process ends soon");
+        }
     }
 
     fn names_all(&self, required: &BTreeSet<String>) -> Result<(), TlsError> {

@@ -3,6 +3,7 @@
 
 mod deadlines;
 mod finding;
+mod grpc;
 mod guarding;
 mod panics;
 mod program;
@@ -11,3 +12,4 @@ mod registry;
 mod shutdown;
 mod stage;
 mod streams;
+mod tls;
