@@ -144,15 +144,8 @@ impl Process {
         let listeners = task_group();
         let background = task_group();
         let tls = tls::open(runtime, &base.tls, &settings)?;
-        let (shared, discovery) = shared(
-            runtime,
-            &settings,
-            &base,
-            &background,
-            tls.clone(),
-            listeners.stop_signal(),
-        )
-        .await?;
+        let draining = listeners.stop_signal();
+        let (shared, discovery) = shared(runtime, &settings, &base, &background, tls.clone(), draining).await?;
         let shared = Arc::new(shared);
         let databases = shared.clone();
         let health = Health::new(metrics.clone(), shared.verifier.clone(), move || {

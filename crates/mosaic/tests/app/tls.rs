@@ -474,39 +474,42 @@ async fn until_renewed(ca: &Ca, address: SocketAddr, before: &[u8]) {
 async fn certificates_are_renewed_under_load_and_broken_ones_change_nothing() {
     let apart = Apart::start(&AGEING).await;
     let address = grpc(&apart.back);
-    let n_calls = under_load(&apart, async {
-        for _ in 0..3 {
+    let n_calls = under_load(
+        &apart,
+        Box::pin(async {
+            for _ in 0..3 {
+                let before = shown(&apart.ca, address).await;
+                apart.ca.issue(&["back"]);
+                apart.ca.issue(&["edge", "front"]);
+                until_renewed(&apart.ca, address, &before).await;
+            }
             let before = shown(&apart.ca, address).await;
+            let folder = apart.ca.folder.path().join("issued/back");
+            fs::write(folder.join("tls.crt"), "nonsense").unwrap();
+            let told = "the new certificate is of no use, the old one stays";
+            until("the broken file is told", Duration::from_secs(5), || async {
+                mosaic_testing::log().contains(told)
+            })
+            .await;
+            assert_eq!(shown(&apart.ca, address).await, before);
+            // Of the right CA, but for somebody else.
+            let other = apart.ca.good(&["users"]);
+            fs::write(folder.join("tls.key"), &other.key).unwrap();
+            fs::write(folder.join("tls.crt"), &other.certificate).unwrap();
+            until("the wrong name is told", Duration::from_secs(5), || async {
+                mosaic_testing::log().contains("does not name back; it names users")
+            })
+            .await;
+            assert_eq!(shown(&apart.ca, address).await, before);
             apart.ca.issue(&["back"]);
-            apart.ca.issue(&["edge", "front"]);
             until_renewed(&apart.ca, address, &before).await;
-        }
-        let before = shown(&apart.ca, address).await;
-        let folder = apart.ca.folder.path().join("issued/back");
-        fs::write(folder.join("tls.crt"), "nonsense").unwrap();
-        let told = "the new certificate is of no use, the old one stays";
-        until("the broken file is told", Duration::from_secs(5), || async {
-            mosaic_testing::log().contains(told)
-        })
-        .await;
-        assert_eq!(shown(&apart.ca, address).await, before);
-        // Of the right CA, but for somebody else.
-        let other = apart.ca.good(&["users"]);
-        fs::write(folder.join("tls.key"), &other.key).unwrap();
-        fs::write(folder.join("tls.crt"), &other.certificate).unwrap();
-        until("the wrong name is told", Duration::from_secs(5), || async {
-            mosaic_testing::log().contains("does not name back; it names users")
-        })
-        .await;
-        assert_eq!(shown(&apart.ca, address).await, before);
-        apart.ca.issue(&["back"]);
-        until_renewed(&apart.ca, address, &before).await;
-        let log = mosaic_testing::log();
-        let lines = log
-            .lines()
-            .filter(|line| line.contains(told) && line.contains("does not name back"));
-        assert_eq!(lines.count(), 1, "told once");
-    })
+            let log = mosaic_testing::log();
+            let lines = log
+                .lines()
+                .filter(|line| line.contains(told) && line.contains("does not name back"));
+            assert_eq!(lines.count(), 1, "told once");
+        }),
+    )
     .await;
     assert!(n_calls > 100, "{n_calls}");
     apart.stop().await;
@@ -524,36 +527,39 @@ async fn the_key_of_the_ca_is_replaced_under_load() {
     let folder = apart.ca.folder.path().to_owned();
     let old = apart.ca.good(&["order"]);
     let old = (old.certificate.as_str(), old.key.as_str());
-    under_load(&apart, async {
-        ca::rotate(&folder, 10, now()).unwrap();
-        // One has a certificate of the new key while the other has not even heard of it.
-        for (address, services) in [(back, &["back"][..]), (front, &["edge", "front"])] {
-            let before = shown(&apart.ca, address).await;
-            apart.ca.issue(services);
-            until("the new certificate", Duration::from_secs(10), || async {
-                let stream = open_tls(address, Some(old)).await.unwrap();
-                stream.get_ref().1.peer_certificates().unwrap()[0].to_vec() != before
-            })
-            .await;
+    under_load(
+        &apart,
+        Box::pin(async {
+            ca::rotate(&folder, 10, now()).unwrap();
+            // One has a certificate of the new key while the other has not even heard of it.
+            for (address, services) in [(back, &["back"][..]), (front, &["edge", "front"])] {
+                let before = shown(&apart.ca, address).await;
+                apart.ca.issue(services);
+                until("the new certificate", Duration::from_secs(10), || async {
+                    let stream = open_tls(address, Some(old)).await.unwrap();
+                    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec() != before
+                })
+                .await;
+                all_renewed().await;
+            }
+            assert!(
+                is_let_in(front, Some(old)).await,
+                "the old key is believed until the end"
+            );
+            ca::finish_rotation(&folder, Existing::Keep, now()).expect_err("certificates of the old key are good");
+            ca::finish_rotation(&folder, Existing::Replace, now()).unwrap();
+            for services in [&["edge", "front"][..], &["back"]] {
+                apart.ca.issue(services);
+            }
+            for address in [front, back] {
+                until("the old key is not believed", Duration::from_secs(10), || async {
+                    !is_let_in(address, Some(old)).await
+                })
+                .await;
+            }
             all_renewed().await;
-        }
-        assert!(
-            is_let_in(front, Some(old)).await,
-            "the old key is believed until the end"
-        );
-        ca::finish_rotation(&folder, Existing::Keep, now()).expect_err("certificates of the old key are good");
-        ca::finish_rotation(&folder, Existing::Replace, now()).unwrap();
-        for services in [&["edge", "front"][..], &["back"]] {
-            apart.ca.issue(services);
-        }
-        for address in [front, back] {
-            until("the old key is not believed", Duration::from_secs(10), || async {
-                !is_let_in(address, Some(old)).await
-            })
-            .await;
-        }
-        all_renewed().await;
-    })
+        }),
+    )
     .await;
     apart.stop().await;
 }
