@@ -6,12 +6,16 @@
 
 mod app;
 mod engine;
+mod etcd;
 mod log;
+mod proxy;
 mod reply;
 mod until;
 
 pub use app::{Shape, TestApp, TestAppBuilder};
 pub use engine::{FreshDatabase, engine_url};
+pub use etcd::Etcd;
 pub use log::log;
+pub use proxy::{ChaosProxy, Network};
 pub use reply::{Caller, Reply};
 pub use until::until;

@@ -1,6 +1,7 @@
 //! An application of three modules as its callers see it: together, strictly encoded, apart; whole and in trouble.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod chaos;
 mod deadlines;
 mod finding;
 mod grpc;

@@ -1,6 +1,10 @@
 //! The application under test: a front, a back, an edge, and somebody who sees what becomes of their work.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,15 +33,19 @@ pub(crate) struct Seen {
 
 /// Sees what becomes of work; shared by all processes of a test.
 #[derive(Clone, Default)]
-pub(crate) struct Witness(Arc<Mutex<HashMap<String, Seen>>>);
+pub(crate) struct Witness {
+    seen: Arc<Mutex<HashMap<String, Seen>>>,
+    /// Keeps a line for each mark that was begun, for those who look after the process has died.
+    file: Option<Arc<File>>,
+}
 
 impl Witness {
     fn note(&self, mark: &str, change: impl FnOnce(&mut Seen)) {
-        change(self.0.lock().unwrap().entry(mark.to_owned()).or_default());
+        change(self.seen.lock().unwrap().entry(mark.to_owned()).or_default());
     }
 
     pub(crate) fn seen(&self, mark: &str) -> Seen {
-        self.0.lock().unwrap().get(mark).copied().unwrap_or_default()
+        self.seen.lock().unwrap().get(mark).copied().unwrap_or_default()
     }
 
     /// Waits until the work of `mark` has been seen as `want` says.
@@ -46,6 +54,10 @@ impl Witness {
     }
 
     fn begin(&self, mark: &str) -> Work {
+        if let Some(file) = &self.file {
+            // In one piece, so that lines of two threads do not mix.
+            (&**file).write_all(format!("{mark}\n").as_bytes()).unwrap();
+        }
         self.note(mark, |seen| seen.n_begun += 1);
         Work {
             witness: self.clone(),
@@ -100,6 +112,10 @@ impl Front for Frontman {
         self.back.act(cx, request).await
     }
 
+    async fn ask_again(&self, cx: &Context, request: ActRequest) -> Result<ActReply> {
+        self.back.act_again(cx, request).await
+    }
+
     async fn tell(&self, _: &Context, (): ()) -> Result<Told> {
         let greeting = self.config.greeting.get().to_string();
         tracing::info!(password = ?self.config.password, "told");
@@ -149,6 +165,7 @@ impl Backman {
                 tokio::time::sleep(Duration::from_millis(request.ms.into()) * 10).await;
                 reply
             }
+            "refuse" => return Err(Error::unavailable("REFUSED", "told to")),
             "wait" => std::future::pending().await,
             _ if request.hops > 0 => {
                 tokio::time::sleep(Duration::from_millis(request.ms.into())).await;
@@ -287,6 +304,14 @@ impl Stage {
         }
     }
 
+    /// As [`Stage::new`]; writes what is begun to `file`.
+    pub(crate) fn recording(file: &Path) -> Self {
+        let mut stage = Self::new();
+        let file = File::options().create(true).append(true).open(file).unwrap();
+        stage.witness.file = Some(Arc::new(file));
+        stage
+    }
+
     /// Returns the application; the caller comes before the one it calls.
     pub(crate) fn app(&self) -> App {
         let (witness, ring, deaf) = (self.witness.clone(), self.ring.clone(), self.witness.clone());
@@ -356,7 +381,12 @@ pub(crate) fn traced() -> (Context, String) {
 
 /// Returns a client that is no service of the platform, of the process with number `position`.
 pub(crate) fn stranger<C: Connect>(app: &TestApp, position: usize) -> C {
-    let address = Address::try_from(app.processes()[position].addresses().grpc).unwrap();
+    stranger_at(app.processes()[position].addresses().grpc)
+}
+
+/// Returns a client that is no service of the platform, of the process that listens there.
+pub(crate) fn stranger_at<C: Connect>(address: SocketAddr) -> C {
+    let address = Address::try_from(address).unwrap();
     let (runtime, options) = (Runtime::system(), ChannelOptions::default());
     let channel = Channel::listed(&runtime, &[address], C::SERVICE.name, options, Routing::default());
     C::from_client(Client::remote(C::SERVICE, channel, "stranger"))
