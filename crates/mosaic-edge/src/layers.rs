@@ -5,13 +5,13 @@
 //! response, and the line is written here, once, with the cause chain that strangers never see.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::response::Response;
 use http::header::Entry;
 use http::{HeaderName, HeaderValue, Method, Version, header};
@@ -21,7 +21,7 @@ use mosaic_core::{Error, Result, catch_panic};
 use tracing::Instrument as _;
 
 use crate::front::{Parts, Target};
-use crate::listen::TwoLengths;
+use crate::listen::Arrival;
 use crate::{Edge, Facts, access_log, render_error};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -37,7 +37,7 @@ pub(crate) struct Failure(pub(crate) Arc<Error>);
 pub(crate) async fn border(front: &Parts, request: Request) -> Response {
     let edge = &*front.edge;
     let started = edge.runtime.instant();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let peer = request.extensions().get::<Arrival>().map(|arrival| arrival.peer);
     let facts = Facts::read(&edge.runtime, request.headers(), peer, &edge.config.trusted_proxies);
     let request_id = facts.trace.request_id();
     let target = front.find(&request);
@@ -125,7 +125,8 @@ fn check_framing(request: &Request) -> Result<()> {
     if request.version() == Version::HTTP_11 && n_values(header::HOST) != 1 {
         return invalid("an HTTP/1.1 request has exactly one Host header");
     }
-    if request.extensions().get::<TwoLengths>().is_some() {
+    let arrival = request.extensions().get::<Arrival>();
+    if arrival.is_some_and(|arrival| arrival.has_two_lengths) {
         return invalid("a request has at most one Content-Length header");
     }
     if n_values(header::AUTHORIZATION) > 1 {

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use futures::FutureExt as _;
 use http::{HeaderValue, Request, header};
 use hyper::body::{Body as _, Incoming};
@@ -120,13 +119,16 @@ fn max_connections_of(ip: IpAddr, config: &EdgeConfig) -> usize {
     }
 }
 
-/// Marks a request whose head said its length more than once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TwoLengths;
-
-/// Attached to a request: tells an answer that never ends by itself to end.
+/// What the socket knows of a request; attached to it.
 #[derive(Debug, Clone)]
-pub(crate) struct Draining(pub(crate) StopSignal);
+pub(crate) struct Arrival {
+    /// Who is at the other end.
+    pub(crate) peer: SocketAddr,
+    /// Tells streamed answers that the process is to end.
+    pub(crate) draining: StopSignal,
+    /// The head has more than one Content-Length line.
+    pub(crate) has_two_lengths: bool,
+}
 
 /// A request without a body is most requests, and needs no box around it.
 fn body_of(incoming: Incoming) -> Body {
@@ -186,19 +188,19 @@ impl Connection {
     async fn converse(&self, stream: TcpStream, front: Front, watch: &Arc<Watch>, is_http2: bool) {
         let peer = self.peer;
         let seen = watch.clone();
-        let draining = Draining(self.stop.clone());
+        let draining = self.stop.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let working = seen.work();
-            request.extensions_mut().insert(ConnectInfo(peer));
             let draining = draining.clone();
-            request.extensions_mut().insert(draining.clone());
-            if !is_http2 && seen.takes_two_lengths() {
-                request.extensions_mut().insert(TwoLengths);
-            }
+            request.extensions_mut().insert(Arrival {
+                peer,
+                draining: draining.clone(),
+                has_two_lengths: !is_http2 && seen.takes_two_lengths(),
+            });
             let front = front.clone();
             async move {
                 let mut response = front.serve(request.map(body_of)).await;
-                if !is_http2 && draining.0.is_stopping() {
+                if !is_http2 && draining.is_stopping() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }

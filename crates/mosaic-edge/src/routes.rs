@@ -17,11 +17,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor, StopSignal};
 use mosaic_guard::check_access;
 
 use crate::layers::{discard, failed, too_large};
-use crate::listen::Draining;
+use crate::listen::Arrival;
 use crate::{Edge, Facts, Input, Output, access_log, render_ok};
 
 /// Replies of a server-streaming method.
@@ -137,7 +137,10 @@ impl Routes {
         let call = Arc::new((decode, call));
         self.add(method, binding, move |edge, facts, variables, request| {
             let (steps, encode) = (call.clone(), encode.clone());
-            let draining = request.extensions().get::<Draining>().cloned();
+            let draining = request
+                .extensions()
+                .get::<Arrival>()
+                .map(|arrival| arrival.draining.clone());
             Box::pin(answer(
                 edge,
                 method,
@@ -292,10 +295,10 @@ fn events<R: Send + 'static>(
     route: &'static str,
     mut items: Items<R>,
     encode: impl Fn(R) -> Result<Output> + Send + 'static,
-    draining: Option<Draining>,
+    draining: Option<StopSignal>,
 ) -> Response {
     let mut drained: Pin<Box<dyn Future<Output = ()> + Send>> = match draining {
-        Some(Draining(mut stop)) => Box::pin(async move { stop.stopped().await }),
+        Some(mut stop) => Box::pin(async move { stop.stopped().await }),
         None => Box::pin(std::future::pending()),
     };
     let (span, mut is_over) = (tracing::Span::current(), false);
