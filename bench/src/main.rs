@@ -1,7 +1,7 @@
 //! Measures what Mosaic costs beside what one would write without it.
 //!
 //! ```text
-//! bench [local] [rpc] [edge] [start]    all of them without a name
+//! bench [local] [rpc] [edge] [start] [pick] [balancers]    all of them without a name
 //! ```
 //! Each comparison runs both sides in one run, round by round in changing order, so that a machine that is busy for a
 //! while is busy for both; medians are compared. Nothing is asserted: a bar that is missed is printed as missed. The
@@ -11,11 +11,17 @@ mod contract {
     //! The generated code of `proto/`.
     include!(concat!(env!("OUT_DIR"), "/mosaic.rs"));
 }
+mod balancers;
+mod balancers_plots;
+mod balancers_scenes;
+mod balancers_svg;
+mod balancers_world;
 mod child;
 mod echo;
 mod edge;
 mod edge_sides;
 mod local;
+mod pick;
 mod report;
 mod rpc;
 mod rpc_bare;
@@ -50,12 +56,14 @@ async fn run(names: &[String]) -> Result<()> {
         ["serve-platform", log] => return edge_sides::serve_platform(*log == "logged").await,
         ["serve-bare", json] => return edge_sides::serve_bare(json).await,
         ["help" | "-h" | "--help"] => {
-            say("bench [local] [rpc] [edge] [start]: all of them without a name; see bench/RESULTS.md");
+            say(
+                "bench [local] [rpc] [edge] [start] [pick] [balancers]: all of them without a name; see bench/RESULTS.md",
+            );
             return Ok(());
         }
         _ => {}
     }
-    let all = ["local", "rpc", "edge", "start"];
+    let all = ["local", "rpc", "edge", "start", "pick", "balancers"];
     if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
         return Err(format!("there is no {unknown:?}; there are {}", all.join(", ")).into());
     }
@@ -71,6 +79,12 @@ async fn run(names: &[String]) -> Result<()> {
     }
     if chosen("start") {
         start::measure().await?;
+    }
+    if chosen("pick") {
+        pick::measure()?;
+    }
+    if chosen("balancers") {
+        balancers::measure()?;
     }
     Ok(())
 }

@@ -27,6 +27,14 @@ impl Samples {
     }
 }
 
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+}
+
 /// Runs each side once a round, in changing order; the first round warms up and does not count.
 pub(crate) async fn alternate(
     n_sides: usize,

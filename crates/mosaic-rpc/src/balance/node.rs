@@ -27,6 +27,8 @@ const FORGOTTEN_AFTER_US: u64 = 3_000_000;
 pub(super) const RETRY_SHARE: f64 = 0.125;
 /// Success below this counts as this: a share of calls must remain to see a recovery.
 const SUCCESS_MIN: f64 = 0.05;
+/// Success above this is good enough where only calls in flight are compared.
+const SUCCESS_WELL: f64 = 0.7;
 /// The share that an instance begins with.
 const RAMP_MIN: f64 = 0.1;
 /// Bits of the number of calls that wait; the other 46 hold the sum of their starts, and wrap.
@@ -162,14 +164,22 @@ impl Node {
     /// Returns how busy this instance is for its weight; one that fails counts as busier, since failing is quick.
     pub(super) fn activity(&self, now_us: u64) -> f64 {
         let success = self.success();
-        let missing = (1.0 / (success * success) - 1.0).floor();
+        // Those that fail now and then count as well, else they would lose every draw among equals.
+        let missing = if success > SUCCESS_WELL {
+            0.0
+        } else {
+            1.0 / (success * success)
+        };
         (self.queue(now_us) + missing) / f64::from(self.weight())
     }
 
     /// Returns the calls in flight, of which each counts for several while the instance starts: who is new is idle, and
     /// would take all calls otherwise.
     fn queue(&self, now_us: u64) -> f64 {
-        f64::from(self.n_in_flight()) / self.ramp(now_us)
+        match self.n_in_flight() {
+            0 => 0.0,
+            n => f64::from(n) / self.ramp(now_us),
+        }
     }
 
     /// Was this instance so long without a call that what is known of it is no longer true?

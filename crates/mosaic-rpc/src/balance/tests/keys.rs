@@ -108,10 +108,17 @@ fn a_popular_key_does_not_drown_its_owner() {
                 .map(|position| bench.node(position).n_in_flight())
                 .max()
                 .unwrap();
-            let bound = (1.25 * f64::from(n_calls + 1) / n_nodes as f64).ceil() as u32;
+            let bound = (1.25 * f64::from(n_calls + 1) / n_nodes as f64).ceil().max(2.0) as u32;
             assert!(most <= bound, "{most} of {n_calls} calls at one of {n_nodes} nodes");
         }
+        let is_passed_on = |_| {
+            let position = bench.pick_for(42, &[]);
+            calls.push(bench.node(position).hold(NOW));
+            position != owner
+        };
+        assert!((0..200).any(is_passed_on), "full at some point");
         drop(calls);
+        let _one = bench.node(owner).hold(NOW);
         assert_eq!(bench.pick_for(42, &[]), owner, "comes back when there is room");
     }
 }
@@ -126,6 +133,24 @@ fn overflow_of_a_key_goes_to_the_same_next_node() {
         next.iter().all(|position| *position == next[0] && *position != owner),
         "{next:?}"
     );
+}
+
+#[test]
+fn overflow_of_one_node_is_spread_over_the_others() {
+    let bench = Bench::new(Balance::ConsistentHash, nodes(5));
+    let keys: Vec<u64> = (0..10_000).filter(|key| bench.pick_for(*key, &[]) == 0).collect();
+    let _busy: Vec<Held> = (0..50).map(|_| bench.node(0).hold(NOW)).collect();
+    let heirs: Vec<usize> = keys.iter().map(|key| bench.pick_for(*key, &[])).collect();
+    assert_shares(&shares(&heirs, 5), &[0.0, 0.25, 0.25, 0.25, 0.25], 0.15);
+}
+
+#[test]
+fn the_lightest_node_has_few_keys_but_some() {
+    let got = shares(
+        &owners(Balance::ConsistentHash, &weighted(&[1, 100, 100, 100]), 50_000),
+        4,
+    );
+    assert!((0.001..0.05).contains(&got[0]), "{got:.4?}");
 }
 
 #[test]
@@ -156,14 +181,28 @@ fn keys_of_a_lost_node_are_spread_over_the_others() {
 }
 
 #[test]
-fn a_node_that_fails_or_has_just_come_keeps_its_keys() {
-    let nodes = nodes(4);
+fn who_avoids_nearly_all_still_comes_to_the_same_node() {
     for balance in HASHES {
+        let bench = Bench::new(balance, nodes(12));
+        let avoid: Vec<usize> = (0..10).collect();
+        for key in 0..100 {
+            let picks: Vec<usize> = (0..5).map(|_| bench.pick_for(key, &avoid)).collect();
+            assert!(
+                picks.iter().all(|position| *position == picks[0]),
+                "{balance}: {picks:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_node_that_fails_or_has_just_come_keeps_its_keys() {
+    for balance in HASHES {
+        let nodes = nodes(4);
         let before = owners(balance, &nodes, 1_000);
         let mut bench = Bench::new(balance, nodes.clone());
         bench.teach(2, 50, 1_000, Outcome::Failed);
-        nodes[1].set_ready(bench.now_us, None);
+        nodes[1].set_ready(NOW, None);
         assert_eq!(owners(balance, &nodes, 1_000), before, "{balance}");
-        nodes[1].set_warm(NOW);
     }
 }

@@ -100,10 +100,17 @@ fn success_comes_back_with_answers() {
 #[test]
 fn a_call_that_was_given_up_has_taken_at_least_that_long() {
     let mut bench = Bench::new(Balance::P2c, nodes(1));
-    bench.teach(0, 200, 20_000, Outcome::Answered);
+    bench.teach(0, 20, 10_000, Outcome::Answered);
     let before = bench.node(0).latency_us(bench.now_us);
     bench.teach(0, 100, 1_000, Outcome::Abandoned);
     assert_eq!(bench.node(0).latency_us(bench.now_us), before, "short: says nothing");
+    bench.teach(0, 10_000, 1_000, Outcome::Abandoned);
+    bench.teach(0, 1, 20_000, Outcome::Answered);
+    let after = bench.node(0).latency_us(bench.now_us);
+    assert!(
+        (after - 20_000.0).abs() < 10.0,
+        "and does not make what is known look recent: {before} {after}"
+    );
     bench.teach(0, 20, 500_000, Outcome::Abandoned);
     assert!(
         bench.node(0).latency_us(bench.now_us) > 10.0 * before,
@@ -121,7 +128,11 @@ fn a_new_node_grows_to_its_share() {
         [ramp(0), ramp(1), ramp(5), ramp(10), ramp(99)],
         [0.1, 0.1, 0.5, 1.0, 1.0]
     );
-    assert_eq!(node.ramp(NOW - 1), 0.1, "another thread's clock read may be older");
+    assert_eq!(
+        node.ramp(NOW - 20 * SECOND),
+        0.1,
+        "another thread's clock read may be older"
+    );
     assert_eq!(node.latency_us(NOW), 7_000.0);
     node.set_warm(NOW);
     assert_eq!(node.ramp(NOW), 1.0);
@@ -130,6 +141,14 @@ fn a_new_node_grows_to_its_share() {
     assert_eq!(node.ramp(3), 1.0);
     assert_eq!(Node::new("a:1", 1, 0).ramp(0), 1.0);
     assert_eq!(Node::new("a:1", 1, u64::MAX).ramp(SECOND), 0.1);
+}
+
+#[test]
+fn one_caller_claims_a_forgotten_node() {
+    let node = node();
+    assert!(!node.claim(NOW + 3 * SECOND), "not forgotten yet");
+    assert!(node.claim(NOW + 3 * SECOND + 1));
+    assert!(!node.claim(NOW + 3 * SECOND + 1));
 }
 
 #[test]

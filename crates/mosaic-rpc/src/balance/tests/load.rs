@@ -12,7 +12,8 @@ fn least_active_fills_up_in_proportion_to_weight() {
         "{in_flight:?}"
     );
     drop(calls);
-    assert_shares(&shares(&bench.picks(30_000), 3), &[1.0 / 3.0; 3], 0.02);
+    let want = [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0];
+    assert_shares(&shares(&bench.picks(30_000), 3), &want, 0.02);
 }
 
 #[test]
@@ -34,6 +35,18 @@ fn fastest_calls_the_one_that_answers_soonest() {
     assert_eq!(bench.pick(), 1);
     let _busy: Vec<Held> = (0..2).map(|_| bench.node(1).hold(bench.now_us)).collect();
     assert_eq!(bench.pick(), 2, "the queue counts");
+}
+
+#[test]
+fn who_avoids_the_best_gets_the_second_best() {
+    for balance in [Balance::LeastActive, Balance::Fastest] {
+        let bench = Bench::new(balance, nodes(10));
+        let _busy: Vec<Held> = (0..10)
+            .flat_map(|n| vec![n; n])
+            .map(|n| bench.node(n).hold(NOW))
+            .collect();
+        assert!((0..50).all(|key| bench.pick_for(key, &[0, 1]) == 2), "{balance}");
+    }
 }
 
 #[test]
