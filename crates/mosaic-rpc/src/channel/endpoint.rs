@@ -130,9 +130,9 @@ async fn connect_for_ever(
         let failure = match opened {
             Ok(Ok(opened)) => {
                 let began = setup.runtime.instant();
-                run(endpoint, setup, opened, drivers).await;
+                let end = run(endpoint, setup, opened, drivers).await;
                 let lived = setup.runtime.instant().saturating_duration_since(began);
-                if lived >= SHORT_LIFE {
+                if end == End::OfAge || lived >= SHORT_LIFE {
                     n_failures = 0;
                     continue;
                 }
@@ -190,8 +190,17 @@ async fn open(endpoint: &Endpoint, setup: &Setup) -> Result<Opened, String> {
     Ok(Opened { connection, driver })
 }
 
-/// Lets calls use the connection until it takes no more.
-async fn run(endpoint: &Arc<Endpoint>, setup: &Setup, opened: Opened, drivers: &mut JoinSet<()>) {
+/// Why a connection is not to be used any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is old; it stays in use until the next is open.
+    OfAge,
+    /// It takes no more calls, or its instance is not well.
+    OfUse,
+}
+
+/// Lets calls use the connection until it is not to be used any longer.
+async fn run(endpoint: &Arc<Endpoint>, setup: &Setup, opened: Opened, drivers: &mut JoinSet<()>) -> End {
     while drivers.try_join_next().is_some() {}
     let Opened { connection, driver } = opened;
     let (tell, mut ended) = tokio::sync::oneshot::channel::<()>();
@@ -211,8 +220,7 @@ async fn run(endpoint: &Arc<Endpoint>, setup: &Setup, opened: Opened, drivers: &
             endpoint.set_state(State::Connecting, setup);
         }
         () = endpoint.used_up.notified() => endpoint.set_state(State::Connecting, setup),
-        // Stays in use until the next is open.
-        () = tokio::time::sleep(age(&setup.options, &setup.runtime)) => {}
+        () = tokio::time::sleep(age(&setup.options, &setup.runtime)) => return End::OfAge,
         why = unhealthy(&connection, setup) => {
             tracing::warn!(address = %endpoint.instance.address, why, "an instance is not well");
             endpoint.connection.store(None);
@@ -222,6 +230,7 @@ async fn run(endpoint: &Arc<Endpoint>, setup: &Setup, opened: Opened, drivers: &
             }
         }
     }
+    End::OfUse
 }
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";

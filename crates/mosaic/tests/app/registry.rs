@@ -1,10 +1,13 @@
 //! Instances found through a registry: whoever comes, goes, lies or flaps, calls reach those who work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mosaic::config::{Live, Raw, Value as _};
 use mosaic::registry::{Address, Instance, Options, Registry, ServiceName};
+use mosaic::rpc::balance::Balance;
+use mosaic::rpc::{Channel, ChannelOptions, Client, Connect as _, Routing};
 use mosaic::{Caller, Code, Identity, Runtime, Secret, TaskGroup};
 use mosaic_stage::back::v1::{ActRequest, BackClient};
 use mosaic_testing::{Shape, TestApp, until};
@@ -303,6 +306,126 @@ async fn an_instance_ten_times_slower_gets_few_calls_within_three_seconds() {
     let (n_late, n_late_slow) = (n_late.into_inner(), n_late_slow.into_inner());
     assert!(n_late_slow * 20 < n_late, "{n_late_slow} of {n_late}");
     for app in backs.into_iter().chain([front]) {
+        app.stop().await;
+    }
+}
+
+/// Returns a client of `backs` that is no service of the platform.
+fn client_of(backs: &[TestApp], options: ChannelOptions, routing: Routing) -> BackClient {
+    let address = |back: &TestApp| Address::try_from(back.processes()[0].addresses().grpc).unwrap();
+    let addresses: Vec<_> = backs.iter().map(address).collect();
+    let channel = Channel::listed(
+        &Runtime::system(),
+        &addresses,
+        BackClient::SERVICE.name,
+        options,
+        routing,
+    );
+    BackClient::from_client(Client::remote(BackClient::SERVICE, channel, "stranger"))
+}
+
+#[tokio::test]
+async fn the_balancer_changes_while_calls_run() {
+    let stage = Stage::new();
+    let backs = [
+        stage.start(BACK).await,
+        stage.start(BACK).await,
+        stage.start(BACK).await,
+    ];
+    let balancer = Live::new(Balance::RoundRobin);
+    let routing = Routing {
+        balancer: balancer.clone(),
+        ..Routing::default()
+    };
+    let client = client_of(&backs, ChannelOptions::default(), routing);
+    until("all are connected", Duration::from_secs(5), || async {
+        ask(&client, 30).await.len() == 3
+    })
+    .await;
+    let turns: Vec<_> = futures::future::join_all((0..3).map(|_| ask(&client, 1))).await;
+    assert_eq!(
+        turns
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        3
+    );
+    // By a key that strangers do not have: then at random, as no round robin would.
+    let change = balancer.setter().expect("a live value can be set");
+    change(&Raw::Text("consistent-hash".to_owned())).unwrap();
+    until("another balancer picks", Duration::from_secs(5), || async {
+        let mut runs = 0;
+        let mut before = String::new();
+        for _ in 0..60 {
+            let name = ask(&client, 1).await.into_keys().next().unwrap();
+            runs += usize::from(name == before);
+            before = name;
+        }
+        runs > 5
+    })
+    .await;
+    for app in backs {
+        app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_a_large_fleet_knows_a_part_of_it() {
+    let stage = Stage::new();
+    let backs = [
+        stage.start(BACK).await,
+        stage.start(BACK).await,
+        stage.start(BACK).await,
+        stage.start(BACK).await,
+    ];
+    let options = ChannelOptions {
+        subset: 2,
+        ..ChannelOptions::default()
+    };
+    let mut known = BTreeSet::new();
+    for _ in 0..12 {
+        let client = client_of(&backs, options.clone(), Routing::default());
+        until("both are connected", Duration::from_secs(5), || async {
+            ask(&client, 20).await.len() == 2
+        })
+        .await;
+        let names: BTreeSet<_> = ask(&client, 40).await.into_keys().collect();
+        assert_eq!(names.len(), 2, "always the same two");
+        known.extend(names);
+    }
+    assert_eq!(known.len(), 4, "clients choose differently");
+    for app in backs {
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_replaced_under_load_and_no_call_fails() {
+    let stage = Stage::new();
+    let backs = [stage.start(BACK).await];
+    let options = ChannelOptions {
+        max_age: Duration::from_millis(100),
+        ..ChannelOptions::default()
+    };
+    let client = client_of(&backs, options, Routing::default());
+    let started = Instant::now();
+    let callers = (0..8).map(|_| async {
+        let mut n_calls = 0;
+        while started.elapsed() < Duration::from_secs(2) {
+            let request = ActRequest {
+                ms: 2,
+                ..act("", "aged")
+            };
+            client.act(&traced().0, request).await.expect("no call fails");
+            n_calls += 1;
+        }
+        n_calls
+    });
+    let n_calls: usize = futures::future::join_all(callers).await.into_iter().sum();
+    assert_eq!(stage.witness.seen("aged").n_done, n_calls, "each once");
+    for app in backs {
         app.stop().await;
     }
 }
