@@ -12,7 +12,6 @@ use mosaic_guard::{Guard, Rules, Side};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::server::Grpc;
 use tracing::{Instrument as _, Span};
 
 use crate::items::{self, log_once};
@@ -120,21 +119,9 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         Q: Message + Default + Check + 'static,
         R: Message + Default + 'static,
     {
-        let (head, body) = request.into_parts();
-        let cx = match self.inbound.context(method, &head.headers, &head.extensions) {
-            Ok(cx) => cx.with_timeout(method.timeout),
-            Err(error) => return status_from_error(&error).into_http(),
-        };
-        // Who sends slowly has no longer than who works slowly.
-        let reading = wire::read::<Q>(&head.headers, body);
-        let read = match cx.remaining() {
-            Some(remaining) => tokio::time::timeout(remaining, reading).await,
-            None => Ok(reading.await),
-        };
-        let message = match read {
-            Ok(Ok(message)) => message,
-            Ok(Err(status)) => return status.into_http(),
-            Err(_) => return Status::deadline_exceeded("the request did not arrive in time").into_http(),
+        let (cx, message) = match self.receive(method, request).await {
+            Ok(received) => received,
+            Err(status) => return status.into_http(),
         };
         let enter = async |served: &Self, cx, request, _: &Span| served.enter(method, cx, request, call).await;
         let answer = self.answer(method, cx, message, enter).await;
@@ -157,12 +144,40 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         Q: Message + Default + Check + 'static,
         R: Message + Default + 'static,
     {
-        let handler = Handler {
-            served: self,
-            method,
-            call,
+        let (cx, message) = match self.receive(method, request).await {
+            Ok(received) => received,
+            Err(status) => return status.into_http(),
         };
-        grpc::<R, Q>().server_streaming(handler, request).await
+        let enter = async |served: &Self, cx, request, span: &Span| {
+            let items = served.enter_streaming(method, cx, request, call).await?;
+            Ok(items::to_wire(method, items, span.clone()))
+        };
+        match self.answer(method, cx, message, enter).await {
+            Ok(items) => wire::replies(items),
+            Err(status) => status.into_http(),
+        }
+    }
+
+    /// Reads who calls, and the only message of the request.
+    async fn receive<Q: Message + Default>(
+        &self,
+        method: &'static MethodDescriptor,
+        request: http::Request<Body>,
+    ) -> Result<(Context, Q), Status> {
+        let (head, body) = request.into_parts();
+        let cx = self.inbound.context(method, &head.headers, &head.extensions);
+        let cx = cx
+            .map_err(|error| status_from_error(&error))?
+            .with_timeout(method.timeout);
+        // Who sends slowly has no longer than who works slowly.
+        let reading = wire::read::<Q>(&head.headers, body);
+        let message = match cx.remaining() {
+            Some(remaining) => tokio::time::timeout(remaining, reading)
+                .await
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("the request did not arrive in time"))),
+            None => reading.await,
+        };
+        Ok((cx, message?))
     }
 
     /// Has `enter` do the call, and logs its failure within the span that it is given.
@@ -182,55 +197,9 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
     }
 }
 
-fn grpc<R, Q>() -> Grpc<tonic_prost::ProstCodec<R, Q>>
-where
-    R: Message + Default + 'static,
-    Q: Message + Default + 'static,
-{
-    Grpc::new(tonic_prost::ProstCodec::default()).apply_max_message_size_config(
-        Some(crate::server::MESSAGE_BYTES_MAX),
-        Some(crate::server::MESSAGE_BYTES_MAX),
-    )
-}
-
 /// Answers a path that no method has.
 pub fn unknown_method() -> http::Response<Body> {
     status_from_error(&Error::unimplemented("METHOD_NOT_FOUND", "no such method")).into_http()
-}
-
-struct Handler<P: ?Sized, F> {
-    served: Served<P>,
-    method: &'static MethodDescriptor,
-    call: F,
-}
-
-impl<P, F, Q, R> tonic::server::ServerStreamingService<Q> for Handler<P, F>
-where
-    P: ?Sized + Send + Sync + 'static,
-    Q: Check + Send + 'static,
-    R: Send + 'static,
-    F: for<'a> FnOnce(&'a P, &'a Context, Q) -> BoxFuture<'a, Result<Streaming<R>>> + Clone + Send + Sync + 'static,
-{
-    type Response = R;
-    type ResponseStream = items::ToWire<R>;
-    type Future = BoxFuture<'static, Result<tonic::Response<Self::ResponseStream>, tonic::Status>>;
-
-    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
-        let (served, method, call) = (self.served.clone(), self.method, self.call.clone());
-        Box::pin(async move {
-            let (metadata, extensions, request) = request.into_parts();
-            let cx = served.inbound.context(method, &metadata.into_headers(), &extensions);
-            let cx = cx.map_err(|error| status_from_error(&error))?;
-            let enter = async |served: &Served<P>, cx, request, span: &Span| {
-                let items = served.enter_streaming(method, cx, request, call).await?;
-                Ok(items::to_wire(method, items, span.clone()))
-            };
-            served
-                .answer(method, cx, request, enter)
-                .await
-                .map(tonic::Response::new)
-        })
-    }
 }
 
 impl<P: ?Sized> Clone for Served<P> {

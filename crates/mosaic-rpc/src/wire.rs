@@ -1,4 +1,4 @@
-//! One message in, one message out: the body of a unary call at the server.
+//! One message in, one or many out: the bodies of a call at the server.
 //!
 //! Short, because every call goes through here. Whoever sends what is no message of the contract gets a status with a
 //! constant text: a parser's complaint would tell a stranger about the contract, and clients nothing they can act on.
@@ -16,6 +16,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::frames::{self, Frames};
+use crate::items::ToWire;
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -70,6 +71,48 @@ pub(crate) fn reply(message: &impl Message) -> Result<http::Response<Body>, Stat
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(response)
+}
+
+/// Returns the answer that carries `items`; the first error is its status, and its end.
+pub(crate) fn replies<R: Message + 'static>(items: ToWire<R>) -> http::Response<Body> {
+    let mut response = http::Response::new(Body::new(Replies { items: Some(items) }));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// Messages as they are made, then the status. A message is asked for when there is room for it on the connection.
+struct Replies<R> {
+    /// `None` after the status.
+    items: Option<ToWire<R>>,
+}
+
+impl<R: Message> http_body::Body for Replies<R> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(items) = &mut self.items else {
+            return Poll::Ready(None);
+        };
+        let item = std::task::ready!(items.as_mut().poll_next(cx));
+        let status = match item.map(|item| item.and_then(|message| frames::encode(&message))) {
+            Some(Ok(frame)) => return Poll::Ready(Some(Ok(Frame::data(frame)))),
+            Some(Err(status)) => status,
+            None => Status::ok(""),
+        };
+        self.items = None;
+        let mut trailers = HeaderMap::with_capacity(3);
+        if status.add_header(&mut trailers).is_err() {
+            // Details that cannot stand in a header; the code can.
+            trailers.insert(STATUS, HeaderValue::from(status.code() as i32));
+        }
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.items.is_none()
+    }
 }
 
 /// A message, then `grpc-status: 0`.

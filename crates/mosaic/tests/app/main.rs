@@ -6,6 +6,8 @@ mod deadlines;
 mod finding;
 mod grpc;
 mod guarding;
+mod h2_attacks;
+mod lifecycle;
 mod panics;
 mod program;
 mod raw;
