@@ -250,6 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_is_one_of_the_names_in_its_certificate() {
+        #[track_caller]
+        fn check(names: &[&str], claim: Option<&str>, want: Result<Option<&str>, ()>) {
+            let names = PeerNames(names.iter().map(|name| Arc::from(*name)).collect());
+            let claimed = names
+                .claimed(claim)
+                .map_err(|error| assert_eq!(error.reason(), "PEER_INVALID"));
+            assert_eq!(
+                claimed.as_ref().map(Option::as_deref),
+                want.as_ref().map(|want| *want),
+                "{claim:?}"
+            );
+        }
+        check(&["users"], None, Ok(Some("users")));
+        check(&["users"], Some("users"), Ok(Some("users")));
+        check(&["users"], Some("order"), Err(()));
+        check(&["users"], Some(""), Err(()));
+        check(&["users", "order"], None, Ok(None));
+        check(&["users", "order"], Some("order"), Ok(Some("order")));
+        let now = Timestamp::from_secs(1_800_000_000);
+        check(&["users"], Some(&key(1).issue("users", now)), Ok(Some("users")));
+        check(&["users"], Some(&key(1).issue("order", now)), Err(()));
+    }
+
+    #[test]
     fn no_flipped_byte_passes() {
         let now = Timestamp::from_secs(1_800_000_000);
         let token = key(1).issue("order", now);

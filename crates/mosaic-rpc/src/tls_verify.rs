@@ -208,3 +208,108 @@ impl ClientCertVerifier for ServiceCaller {
         self.chain.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    };
+
+    use super::*;
+
+    const BEGINS: u64 = 1_800_000_000;
+    const ENDS: u64 = BEGINS + 1000;
+
+    fn ca() -> (CertificateParams, KeyPair) {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        (params, KeyPair::generate().unwrap())
+    }
+
+    fn roots(ca: &(CertificateParams, KeyPair)) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.0.self_signed(&ca.1).unwrap().der().clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    fn leaf(
+        ca: &(CertificateParams, KeyPair),
+        uris: &[&str],
+        purposes: &[ExtendedKeyUsagePurpose],
+    ) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.not_before = (UNIX_EPOCH + Duration::from_secs(BEGINS)).into();
+        params.not_after = (UNIX_EPOCH + Duration::from_secs(ENDS)).into();
+        params.extended_key_usages = purposes.to_vec();
+        let names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
+        params.subject_alt_names = names.collect();
+        let issuer = Issuer::from_params(&ca.0, &ca.1);
+        params
+            .signed_by(&KeyPair::generate().unwrap(), &issuer)
+            .unwrap()
+            .der()
+            .clone()
+    }
+
+    const BOTH: [ExtendedKeyUsagePurpose; 2] =
+        [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+
+    /// Who is believed at the moment `now`: as the callee `users`, and as a caller.
+    fn believed(leaf: &CertificateDer<'_>, roots: &Arc<RootCertStore>, now: u64) -> (bool, bool) {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        let callee = ServiceCallee::new("users", roots.clone()).verify(leaf, &[], now);
+        let caller = ServiceCaller::new(roots.clone()).unwrap();
+        (callee.is_ok(), caller.verify_client_cert(leaf, &[], now).is_ok())
+    }
+
+    #[test]
+    fn chain_times_purpose_and_name_must_all_be_right() {
+        let (ours, other) = (ca(), ca());
+        let roots = roots(&ours);
+        let users = ["spiffe://mosaic/users"];
+        let good = leaf(&ours, &users, &BOTH);
+        let now = BEGINS + 500;
+        assert_eq!(believed(&good, &roots, now), (true, true));
+        assert_eq!(believed(&good, &roots, BEGINS - 1), (false, false), "not yet");
+        assert_eq!(believed(&good, &roots, ENDS + 1), (false, false), "not any more");
+        assert_eq!(
+            believed(&leaf(&other, &users, &BOTH), &roots, now),
+            (false, false),
+            "another CA"
+        );
+        assert_eq!(
+            believed(&leaf(&ours, &users, &BOTH[..1]), &roots, now),
+            (true, false),
+            "for servers"
+        );
+        assert_eq!(
+            believed(&leaf(&ours, &users, &BOTH[1..]), &roots, now),
+            (false, true),
+            "for clients"
+        );
+        for (uris, want) in [
+            (&["spiffe://mosaic/order"][..], (false, true)),
+            (&["spiffe://mosaic/order", "spiffe://mosaic/users"], (true, true)),
+            (&["spiffe://mosaic/users2"], (false, true)),
+            (&["spiffe://mosaic/users/2"], (false, false)),
+            (&["spiffe://other/users"], (false, false)),
+            (&["https://mosaic/users"], (false, false)),
+            (&[], (false, false)),
+        ] {
+            assert_eq!(believed(&leaf(&ours, uris, &BOTH), &roots, now), want, "{uris:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_says_its_services_and_its_end() {
+        let ours = ca();
+        let leaf = leaf(&ours, &["spiffe://mosaic/b", "https://x/a", "spiffe://mosaic/a"], &BOTH);
+        assert!(services(&leaf).iter().map(AsRef::as_ref).eq(["b", "a"]));
+        let now = Timestamp::from_secs(i64::try_from(BEGINS).unwrap());
+        let end = end_of(&leaf, &[], &roots(&ours), now);
+        assert_eq!(end, Timestamp::from_secs(i64::try_from(ENDS).unwrap()));
+    }
+}
