@@ -4,12 +4,13 @@
 //! limit, and one that failed drops its connection, so that a connection that died without a word (a firewall, a
 //! container that was paused) costs one call. The next call goes to the next member.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -41,6 +42,10 @@ pub(crate) struct Client {
     tls: Option<Tls>,
     login: Option<Login>,
     token: Mutex<Option<AsciiMetadataValue>>,
+    /// Has the last conversation failed for want of a member?
+    is_away: AtomicBool,
+    /// How often it has answered again after that.
+    returns: watch::Sender<u64>,
 }
 
 struct Member {
@@ -74,7 +79,16 @@ impl Client {
             tls,
             login,
             token: Mutex::new(None),
+            is_away: AtomicBool::new(false),
+            returns: watch::Sender::new(0),
         }
+    }
+
+    /// Returns what tells, from now on, that etcd has answered somebody of this process after it was away.
+    ///
+    /// All who wait ask at once then: else one task would register a process that does not know yet whom it can call.
+    pub(crate) fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
     }
 
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
@@ -176,11 +190,16 @@ impl Client {
             Err(_) => Err(Status::deadline_exceeded("etcd did not answer in time")),
         };
         let Err(status) = &spoken else {
+            if self.is_away.swap(false, Ordering::Relaxed) {
+                self.returns
+                    .send_modify(|n_returns| *n_returns = n_returns.wrapping_add(1));
+            }
             return spoken;
         };
         // A token may have ended; the next call gets another.
         *lock(&self.token) = None;
         if is_fault_of_member(status.code()) {
+            self.is_away.store(true, Ordering::Relaxed);
             *lock(&member.channel) = None;
             let next = (position + 1) % self.members.len();
             let _ = self

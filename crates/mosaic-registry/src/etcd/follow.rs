@@ -62,6 +62,7 @@ impl Follow {
         let mut backoff = Backoff::new(&self.runtime);
         let mut dues = Dues::default();
         loop {
+            let mut returns = self.client.returns();
             match self
                 .converse(&prefix, &mut view, &mut dues, &publisher, &mut backoff)
                 .await
@@ -69,7 +70,10 @@ impl Follow {
                 Ended::Compacted => publisher.restarted(),
                 Ended::Failed(cause) => {
                     publisher.lost(&cause);
-                    backoff.pause().await;
+                    tokio::select! {
+                        () = backoff.pause() => {}
+                        _ = returns.changed() => {}
+                    }
                 }
             }
         }

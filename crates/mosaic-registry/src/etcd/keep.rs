@@ -50,6 +50,7 @@ impl Keep {
         let mut holds_until = Instant::now();
         while let Wanted::Listed(instance) = keeper.wanted() {
             let begun = Instant::now();
+            let mut returns = self.client.returns();
             let agreed = {
                 let told = keeper.clone();
                 tokio::select! {
@@ -70,7 +71,10 @@ impl Keep {
                         if Instant::now() >= holds_until {
                             keeper.lost(status.message());
                         }
-                        backoff.pause().await;
+                        tokio::select! {
+                            () = backoff.pause() => {}
+                            _ = returns.changed() => {}
+                        }
                     }
                 }
             };
