@@ -35,6 +35,9 @@ pub(crate) enum Prospect {
     Unknown,
     /// Somebody is being connected to.
     Soon,
+    /// Nobody is registered, but that is news: somebody may be about to be, as after a restart or when the registry has
+    /// come back without its data.
+    Perhaps,
     /// Nobody is there, or nobody can be reached.
     None(Lack),
 }
@@ -107,6 +110,8 @@ impl Fleet {
 struct Members {
     /// `None` until the registry has spoken.
     by_address: Option<BTreeMap<Address, Member>>,
+    /// Since when nobody is registered.
+    empty_since_us: Option<u64>,
     tasks: JoinSet<()>,
 }
 
@@ -129,6 +134,11 @@ impl Members {
             };
             members.insert(instance.address.clone(), member);
         }
+        if members.is_empty() {
+            self.empty_since_us.get_or_insert_with(|| setup.now_us());
+        } else {
+            self.empty_since_us = None;
+        }
         before.into_values().for_each(|member| member.removed.notify_one());
     }
 
@@ -149,7 +159,14 @@ impl Members {
         leave_out_ejected(&mut up, now_us);
         let prospect = match &self.by_address {
             None => Prospect::Unknown,
-            Some(members) if members.is_empty() => Prospect::None(Lack::Nobody),
+            Some(members) if members.is_empty() => {
+                let empty_us = now_us.saturating_sub(self.empty_since_us.unwrap_or(now_us));
+                if u128::from(empty_us) < setup.options.ready_timeout.as_micros() {
+                    Prospect::Perhaps
+                } else {
+                    Prospect::None(Lack::Nobody)
+                }
+            }
             Some(members) if members.values().all(|member| member.endpoint.state() == State::Down) => {
                 Prospect::None(Lack::AllDown)
             }

@@ -342,11 +342,11 @@ impl Channel {
                 let since = self.setup.runtime.instant().saturating_duration_since(self.setup.epoch);
                 REGISTRY_GRACE.saturating_sub(since)
             }
-            Prospect::Soon | Prospect::None(_) => self.setup.options.ready_timeout,
+            Prospect::Soon | Prospect::Perhaps | Prospect::None(_) => self.setup.options.ready_timeout,
         };
         match tokio::time::timeout(patience, wait).await {
             Ok(outcome) => outcome,
-            Err(_) if self.fleet.ready().prospect == Prospect::Unknown => {
+            Err(_) if matches!(self.fleet.ready().prospect, Prospect::Unknown | Prospect::Perhaps) => {
                 Err(lack_error(Lack::Nobody, self.setup.domain()))
             }
             Err(_) => Err(unreachable()),
