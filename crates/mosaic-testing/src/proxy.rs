@@ -180,7 +180,10 @@ async fn pass_on(
                 Network::Drip => 1,
                 Network::ResetAnswers if way == Way::Back => rest.len() / 2,
                 Network::Delay(time) => {
-                    tokio::time::sleep(time).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(time) => {}
+                        _ = network.changed() => {}
+                    }
                     rest.len()
                 }
                 Network::Pass | Network::ResetAnswers => rest.len(),

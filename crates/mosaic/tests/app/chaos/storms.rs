@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use mosaic::Runtime;
-use mosaic_stage::back::v1::ActRequest;
+use mosaic_stage::back::v1::{ActRequest, BackClient};
 use mosaic_stage::front::v1::FrontClient;
-use mosaic_testing::{Shape, until};
+use mosaic_testing::{ChaosProxy, Network, Shape, until};
 use tokio::time::Instant;
 
-use crate::stage::{Stage, act, traced};
+use crate::stage::{Stage, act, stranger_at, traced};
 
 const LAYERS: Shape = Shape::Apart(&[&["edge"], &["front"], &["back"]]);
 
@@ -73,5 +73,27 @@ async fn nothing_runs_on_after_a_deadline_of_fifty_milliseconds() {
             "call {n} of {ms} ms runs {late:?} too long"
         );
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_ends_in_time_though_nobody_can_tell_that_it_is_over() {
+    let stage = Stage::new();
+    let app = stage.start(Shape::Apart(&[&["back"]])).await;
+    let proxy = ChaosProxy::to(app.processes()[0].addresses().grpc);
+    let back: BackClient = stranger_at(proxy.address());
+    let cx = traced().0.with_timeout(Duration::from_millis(300));
+    let began = Instant::now();
+    let call = back.act(&cx, act("wait", "cut off"));
+    let cut = async {
+        stage.witness.until("cut off", |seen| seen.n_begun == 1).await;
+        // The caller's "never mind" does not arrive.
+        proxy.set(Network::BlackHole);
+        stage.witness.until("cut off", |seen| seen.n_dropped == 1).await;
+        began.elapsed()
+    };
+    let (outcome, took) = tokio::join!(call, cut);
+    assert!(outcome.is_err());
+    assert!(took < Duration::from_millis(400), "{took:?}");
     app.stop().await;
 }
