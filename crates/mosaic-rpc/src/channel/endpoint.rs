@@ -54,6 +54,8 @@ pub(crate) struct Endpoint {
     state: AtomicU8,
     /// Told by calls that find the connection to take no more.
     used_up: Notify,
+    /// Told when there is reason to try again before the pause is over.
+    hoped_for: Notify,
 }
 
 impl Endpoint {
@@ -70,6 +72,7 @@ impl Endpoint {
             connection: ArcSwapOption::empty(),
             state: AtomicU8::new(State::Connecting as u8),
             used_up: Notify::new(),
+            hoped_for: Notify::new(),
         }
     }
 
@@ -92,6 +95,14 @@ impl Endpoint {
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
             self.connection.store(None);
             self.used_up.notify_one();
+        }
+    }
+
+    /// Tries again at once if it is down; calls wait for how that ends.
+    pub(crate) fn hope(&self, setup: &Setup) {
+        if self.state() == State::Down {
+            self.set_state(State::Connecting, setup);
+            self.hoped_for.notify_one();
         }
     }
 
@@ -150,7 +161,10 @@ async fn connect_for_ever(
         if failure.is_some() || n_failures > 0 {
             endpoint.connection.store(None);
             endpoint.set_state(State::Down, setup);
-            tokio::time::sleep(backoff(n_failures, &setup.options, &setup.runtime)).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff(n_failures, &setup.options, &setup.runtime)) => {}
+                () = endpoint.hoped_for.notified() => {}
+            }
         }
         n_failures += 1;
     }

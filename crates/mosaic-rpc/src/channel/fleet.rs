@@ -139,6 +139,10 @@ impl Members {
         } else {
             self.empty_since_us = None;
         }
+        // Whoever is left must do: one that died and was started again at its address may be well by now.
+        if members.values().all(|member| member.endpoint.state() == State::Down) {
+            members.values().for_each(|member| member.endpoint.hope(setup));
+        }
         before.into_values().for_each(|member| member.removed.notify_one());
     }
 

@@ -61,12 +61,18 @@ impl Fleet {
 
     /// Starts an instance of `module` and waits until it is ready, as a deployment does.
     pub(crate) async fn start(&self, module: &str) -> Instance {
+        self.start_at(module, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// As [`Fleet::start`], at the address of one that is gone.
+    pub(crate) async fn start_at(&self, module: &str, grpc: SocketAddr) -> Instance {
         let n_before = self.n_started.fetch_add(1, Ordering::Relaxed);
         let name = format!("{module}-{n_before}");
         let [marks, log, data] = ["marks", "log", "data"].map(|kind| self.folder.path().join(format!("{name}.{kind}")));
         let mut lines = vec![marks.display().to_string(), format!("--run={module}")];
         lines.push(format!("--data={}", data.display()));
-        lines.extend(["http", "grpc", "admin"].map(|port| format!("--{port}=127.0.0.1:0")));
+        lines.extend(["http", "admin"].map(|port| format!("--{port}=127.0.0.1:0")));
+        lines.push(format!("--grpc={grpc}"));
         let registry = format!("registry.url={}", self.registry);
         let settings = [
             "mode=dev",
