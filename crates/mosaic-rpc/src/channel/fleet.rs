@@ -100,6 +100,7 @@ impl Fleet {
                 () = setup.changed.notified() => {}
                 _ = tick.tick() => members.reap(),
             }
+            members.hope(&setup);
             self.ready.store(Arc::new(members.ready(&setup)));
             self.published.send_replace(());
         }
@@ -112,6 +113,8 @@ struct Members {
     by_address: Option<BTreeMap<Address, Member>>,
     /// Since when nobody is registered.
     empty_since_us: Option<u64>,
+    /// Has one been ready since all were tried?
+    had_ready: bool,
     tasks: JoinSet<()>,
 }
 
@@ -139,11 +142,20 @@ impl Members {
         } else {
             self.empty_since_us = None;
         }
-        // Whoever is left must do: one that died and was started again at its address may be well by now.
-        if members.values().all(|member| member.endpoint.state() == State::Down) {
-            members.values().for_each(|member| member.endpoint.hope(setup));
-        }
         before.into_values().for_each(|member| member.removed.notify_one());
+    }
+
+    /// When the last one that was ready is down, tries all others at once instead of after their pauses: one that died and
+    /// was started again at its address may be well by now.
+    fn hope(&mut self, setup: &Setup) {
+        let members = || self.by_address.iter().flat_map(BTreeMap::values);
+        if members().any(|member| member.endpoint.state() == State::Ready) {
+            self.had_ready = true;
+        } else if self.had_ready && members().all(|member| member.endpoint.state() == State::Down) {
+            members().for_each(|member| member.endpoint.hope(setup));
+            // Once, or those who fail again would be tried without a pause.
+            self.had_ready = false;
+        }
     }
 
     fn reap(&mut self) {
