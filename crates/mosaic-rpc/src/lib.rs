@@ -10,6 +10,7 @@ pub mod balance;
 mod channel;
 mod client;
 mod directory;
+mod dispatch;
 mod frames;
 mod inbound;
 mod items;

@@ -22,9 +22,9 @@ use std::time::Duration;
 use mosaic_core::{Runtime, TaskGroup};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tonic::service::Routes;
 
 use crate::ServerOptions;
+use crate::dispatch::Dispatch;
 use conversation::Conversation;
 use slots::ByAddress;
 
@@ -39,17 +39,17 @@ enum Phase {
 /// Who is let in, and what they meet.
 struct Door {
     options: Arc<ServerOptions>,
-    routes: Routes,
+    dispatch: Dispatch,
     runtime: Runtime,
     phase: watch::Sender<Phase>,
     connections: TaskGroup,
     by_address: Arc<ByAddress>,
 }
 
-/// Serves `routes` until `stop` completes, then lets running calls end. Whoever drops it cuts them.
+/// Serves until `stop` completes, then lets running calls end. Whoever drops it cuts them.
 pub(crate) async fn listen(
     listener: TcpListener,
-    routes: Routes,
+    dispatch: Dispatch,
     options: ServerOptions,
     runtime: Runtime,
     stop: impl Future<Output = ()> + Send,
@@ -57,7 +57,7 @@ pub(crate) async fn listen(
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let door = Door {
         options: Arc::new(options),
-        routes,
+        dispatch,
         runtime,
         phase: watch::Sender::new(Phase::Open),
         connections: TaskGroup::new(|panic| {
@@ -112,7 +112,7 @@ impl Door {
         let conversation = Conversation {
             peer,
             options: self.options.clone(),
-            routes: self.routes.clone(),
+            dispatch: self.dispatch.clone(),
             began: *self.phase.borrow(),
             phase: self.phase.subscribe(),
             age: age(&self.options, &self.runtime),

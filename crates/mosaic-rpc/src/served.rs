@@ -20,8 +20,12 @@ use crate::{BoxFuture, Inbound, Streaming, status_from_error, wire};
 /// A generated server: a plain tonic service that also lets itself be called without the wire.
 pub trait Serve:
     tonic::server::NamedService
-    + tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future: Send>
-    + Clone
+    + tower::Service<
+        http::Request<Body>,
+        Response = http::Response<Body>,
+        Error = Infallible,
+        Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>,
+    > + Clone
     + Send
     + Sync
     + 'static

@@ -2,7 +2,7 @@
 //!
 //! Who serves is put together here; how connections are accepted, limited and ended is [`crate::listen`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tonic::service::RoutesBuilder;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::dispatch::{Called, Dispatch};
 use crate::listen::listen;
 use crate::{Directory, Inbound, Serve, Tls};
 
@@ -66,7 +67,8 @@ impl Default for ServerOptions {
 
 /// Collects services, then serves them.
 pub struct GrpcServer {
-    routes: RoutesBuilder,
+    ours: HashMap<&'static str, Box<dyn Called>>,
+    others: RoutesBuilder,
     inbound: Inbound,
     rules: Rules,
     services: Vec<&'static ServiceDescriptor>,
@@ -77,10 +79,11 @@ impl GrpcServer {
     /// Makes a server without services; `inbound` reads who calls, and calls come in by `rules`.
     pub fn new(inbound: Inbound, rules: Rules) -> Self {
         let (health, health_service) = tonic_health::server::health_reporter();
-        let mut routes = RoutesBuilder::default();
-        routes.add_service(health_service);
+        let mut others = RoutesBuilder::default();
+        others.add_service(health_service);
         Self {
-            routes,
+            ours: HashMap::new(),
+            others,
             inbound,
             rules,
             services: Vec::new(),
@@ -94,7 +97,7 @@ impl GrpcServer {
         server.served_mut().set_rules(self.rules.clone());
         self.services.push(server.served().service());
         directory.add(server.served().clone());
-        self.routes.add_service(server);
+        self.ours.insert(server.served().service().name, Box::new(server));
     }
 
     /// Returns the services added so far.
@@ -128,7 +131,8 @@ impl GrpcServer {
             }
         };
         let runtime = self.inbound.runtime().clone();
-        listen(listener, self.routes.routes().prepare(), options, runtime, stop).await;
+        let dispatch = Dispatch::new(self.ours, self.others.routes().prepare());
+        listen(listener, dispatch, options, runtime, stop).await;
         Ok(())
     }
 
@@ -143,7 +147,7 @@ impl GrpcServer {
         for set in sets.into_iter().filter(|set| !set.is_empty()) {
             builder = builder.register_encoded_file_descriptor_set(set);
         }
-        self.routes.add_service(builder.build_v1().map_err(Error::internal)?);
+        self.others.add_service(builder.build_v1().map_err(Error::internal)?);
         Ok(())
     }
 }

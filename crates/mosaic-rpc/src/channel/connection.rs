@@ -5,13 +5,14 @@
 //! call that nobody has begun from one that may have had its effect.
 
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use h2::client::SendRequest;
-use h2::{Ping, PingPong, Reason, RecvStream};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use mosaic_core::{Code, Error, Result};
@@ -34,7 +35,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 /// See the module documentation.
 pub(crate) struct Connection {
-    send: SendRequest<Bytes>,
+    send: Mutex<SendRequest<Bytes>>,
     scheme: Scheme,
     authority: Authority,
 }
@@ -78,7 +79,7 @@ impl Connection {
             }
         };
         let connection = Self {
-            send,
+            send: Mutex::new(send),
             scheme,
             authority,
         };
@@ -125,9 +126,8 @@ impl Connection {
 
     /// Sends the request and waits for the head of the answer, which is good.
     async fn send(&self, path: PathAndQuery, headers: HeaderMap, message: Bytes) -> Result<Body, CallError> {
-        let mut send = self.send.clone().ready().await.map_err(CallError::NotTaken)?;
         let request = self.request(path, headers);
-        let (response, mut stream) = send.send_request(request, false).map_err(CallError::NotTaken)?;
+        let (response, mut stream) = self.begin(request).await.map_err(CallError::NotTaken)?;
         stream.send_data(message, true).map_err(broken)?;
         let (head, body) = response.await.map_err(broken)?.into_parts();
         if head.status != StatusCode::OK {
@@ -141,6 +141,22 @@ impl Connection {
             };
         }
         Ok(Body(body))
+    }
+
+    /// Opens a stream with the head of a request.
+    ///
+    /// All calls take turns with one handle: a handle of their own would cost each call two more turns at the lock of the
+    /// connection. Only who finds that the connection takes no more for now waits with a handle of its own.
+    async fn begin(&self, request: Request<()>) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        {
+            let mut send = self.send.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut nobody = TaskContext::from_waker(std::task::Waker::noop());
+            if let Poll::Ready(outcome) = send.poll_ready(&mut nobody) {
+                return outcome.and_then(|()| send.send_request(request, false));
+            }
+        }
+        let own = self.send.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        own.ready().await?.send_request(request, false)
     }
 
     fn request(&self, path: PathAndQuery, headers: HeaderMap) -> Request<()> {

@@ -18,13 +18,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::transport::server::{Connected as _, TcpConnectInfo};
-use tower::ServiceExt as _;
 
 use super::Phase;
 use super::stream::{Activity, Prefaced, WorkingBody};
 use crate::ServerOptions;
+use crate::dispatch::Dispatch;
 use crate::peer::PeerNames;
 
 /// How long a connection that was told to go may rest before it is closed: a request may be on its way.
@@ -34,7 +33,7 @@ const REST: Duration = Duration::from_millis(500);
 pub(crate) struct Conversation {
     pub(crate) peer: SocketAddr,
     pub(crate) options: Arc<ServerOptions>,
-    pub(crate) routes: Routes,
+    pub(crate) dispatch: Dispatch,
     /// Phase of the listener when the connection was accepted.
     pub(crate) began: Phase,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -111,7 +110,7 @@ impl Conversation {
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (routes, seen) = (self.routes.clone(), activity.clone());
+        let (dispatch, seen) = (self.dispatch.clone(), activity.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let working = seen.work();
             let answer = if is_grpc(request.headers()) {
@@ -120,7 +119,7 @@ impl Conversation {
                 if let Some(names) = &names {
                     extensions.insert(names.clone());
                 }
-                routes.clone().oneshot(request).left_future()
+                dispatch.call(request.map(Body::new)).left_future()
             } else {
                 futures::future::ready(Ok(unsupported())).right_future()
             };
