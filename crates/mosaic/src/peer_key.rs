@@ -8,7 +8,7 @@ use mosaic_rpc::PeerKey;
 
 use crate::files::write_secret_file;
 use crate::process::StartError;
-use crate::{Mode, RpcConfig};
+use crate::{Mode, RegistryConfig, RpcConfig};
 
 /// What processes in development mode share instead of a secret.
 const DEVELOPMENT_PEER_KEY: &str = "mosaic-development-key-that-is-no-secret";
@@ -24,6 +24,7 @@ pub(crate) fn peer_key(
     settings: &Settings,
     mode: Mode,
     rpc: &RpcConfig,
+    registry: &RegistryConfig,
     data: &Path,
 ) -> Result<PeerKey, StartError> {
     let refuse = |what: &str| {
@@ -38,7 +39,7 @@ pub(crate) fn peer_key(
         }
         (Some(key), _) => key.expose().clone(),
         (None, Mode::Development) => DEVELOPMENT_PEER_KEY.to_owned(),
-        (None, Mode::Production) if !rpc.services.is_empty() => {
+        (None, Mode::Production) if !rpc.services.is_empty() || registry.url.scheme() != "memory" => {
             return Err(refuse(
                 "missing: processes that call each other in production must share a secret",
             ));

@@ -283,7 +283,7 @@ async fn shared(
         );
         StartError::Failed(Error::unavailable("DATA_UNUSABLE", what))
     })?;
-    let mut peers = peer_key(runtime, settings, mode, &base.rpc, &base.platform.data)?;
+    let mut peers = peer_key(runtime, settings, mode, &base.rpc, &base.registry, &base.platform.data)?;
     if let Some(tls) = &tls {
         peers = peers.with_certificate(tls.clone());
     }

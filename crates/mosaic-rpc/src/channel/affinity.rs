@@ -1,9 +1,9 @@
 //! What keeps the calls of one caller at one instance.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use mosaic_core::Context;
 use mosaic_core::config::{Raw, Value};
+
+use crate::balance::hash_text;
 
 /// What a call is hashed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,17 +24,15 @@ pub enum Affinity {
 impl Affinity {
     /// Returns the key of a call; `None` where it has none, and then any instance takes it.
     ///
-    /// The same in every process of one version (SipHash with fixed keys).
+    /// The same in every process and version, so that all callers of one account find the same instance.
     pub(super) fn key(self, cx: &Context) -> Option<u64> {
-        let mut hasher = DefaultHasher::new();
         match self {
-            Self::None => return None,
-            Self::Account => cx.identity()?.account.hash(&mut hasher),
-            Self::Session => cx.identity()?.session.hash(&mut hasher),
-            Self::Ip => cx.origin().ip?.hash(&mut hasher),
-            Self::IdempotencyKey => cx.idempotency_key()?.hash(&mut hasher),
+            Self::None => None,
+            Self::Account => Some(hash_text(&cx.identity()?.account.to_string())),
+            Self::Session => Some(hash_text(&cx.identity()?.session)),
+            Self::Ip => Some(hash_text(&cx.origin().ip?.to_string())),
+            Self::IdempotencyKey => Some(hash_text(cx.idempotency_key()?)),
         }
-        Some(hasher.finish())
     }
 }
 

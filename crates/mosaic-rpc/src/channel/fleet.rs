@@ -173,6 +173,10 @@ impl Members {
             .map(|member| member.endpoint.clone())
             .collect();
         leave_out_ejected(&mut up, now_us);
+        // Who was out begins anew, slowly: what is known of it is why it was put out.
+        for endpoint in up.iter().filter(|endpoint| endpoint.outliers.has_returned(now_us)) {
+            endpoint.node.set_ready(now_us, setup.expected_us());
+        }
         let prospect = match &self.by_address {
             None => Prospect::Unknown,
             Some(members) if members.is_empty() => {

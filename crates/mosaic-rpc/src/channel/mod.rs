@@ -119,7 +119,7 @@ pub(crate) struct Setup {
     client_seed: u64,
     draws: Draws,
     changed: Notify,
-    /// Mean latency of the fleet, microseconds, as bits; zero is none.
+    /// Median latency of the fleet, microseconds, as bits; zero is none.
     expected_us: AtomicU64,
 }
 
@@ -151,15 +151,16 @@ impl Setup {
             .unwrap_or_default()
     }
 
-    /// Takes note of the latencies of a fleet, for those who join it.
+    /// Takes note of the latencies of a fleet, for those who join it: the middle one, as one that hangs is nobody's measure.
     fn expect(&self, latencies_us: impl Iterator<Item = f64>) {
-        let (n, sum) = latencies_us.fold((0.0, 0.0), |(n, sum), latency| (n + 1.0, sum + latency));
-        let mean: f64 = if n > 0.0 { sum / n } else { 0.0 };
-        self.expected_us.store(mean.to_bits(), Ordering::Relaxed);
+        let mut latencies_us: Vec<f64> = latencies_us.collect();
+        latencies_us.sort_by(f64::total_cmp);
+        let median = latencies_us.get(latencies_us.len() / 2).copied().unwrap_or_default();
+        self.expected_us.store(median.to_bits(), Ordering::Relaxed);
     }
 
     fn expected_us(&self) -> Option<f64> {
-        Some(f64::from_bits(self.expected_us.load(Ordering::Relaxed))).filter(|mean| *mean > 0.0)
+        Some(f64::from_bits(self.expected_us.load(Ordering::Relaxed))).filter(|median| *median > 0.0)
     }
 }
 

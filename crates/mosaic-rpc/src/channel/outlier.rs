@@ -4,7 +4,7 @@
 //! [`CONSECUTIVE`] failures in a row an instance gets no calls for a while, longer each time (Envoy's outlier detection);
 //! then it begins again with a slow start.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::balance::Outcome;
 
@@ -19,6 +19,7 @@ pub(crate) struct Outliers {
     n_failures: AtomicU32,
     n_ejections: AtomicU32,
     ejected_until_us: AtomicU64,
+    is_returned: AtomicBool,
 }
 
 impl Outliers {
@@ -59,6 +60,12 @@ impl Outliers {
         self.ejected_until_us.load(Ordering::Relaxed)
     }
 
+    /// Has the pause just ended? Says so once.
+    pub(crate) fn has_returned(&self, now_us: u64) -> bool {
+        let until = self.ejected_until_us.load(Ordering::Relaxed);
+        until != 0 && until <= now_us && !self.is_returned.swap(true, Ordering::Relaxed)
+    }
+
     /// Begins anew: the instance was restarted.
     pub(crate) fn forgive(&self) {
         self.n_failures.store(0, Ordering::Relaxed);
@@ -88,6 +95,8 @@ mod tests {
         assert_eq!(fail(4, 0), 0, "not in a row");
         assert_eq!(fail(1, 0), 1);
         assert!(outliers.is_ejected(FIRST_US - 1) && !outliers.is_ejected(FIRST_US));
+        assert!(!outliers.has_returned(FIRST_US - 1) && outliers.has_returned(FIRST_US));
+        assert!(!outliers.has_returned(FIRST_US), "said once");
         assert_eq!(fail(5, FIRST_US), 1);
         assert!(outliers.is_ejected(3 * FIRST_US - 1) && !outliers.is_ejected(3 * FIRST_US));
     }
@@ -95,9 +104,9 @@ mod tests {
     #[test]
     fn who_has_worked_for_long_begins_with_a_short_pause_again() {
         let outliers = Outliers::default();
-        (0..5).for_each(|_| drop(outliers.note(Outcome::Failed, 0)));
+        assert!((0..5).any(|_| outliers.note(Outcome::Failed, 0)));
         outliers.note(Outcome::Answered, 2 * FIRST_US);
-        (0..5).for_each(|_| drop(outliers.note(Outcome::Failed, 10 * FIRST_US)));
+        assert!((0..5).any(|_| outliers.note(Outcome::Failed, 10 * FIRST_US)));
         assert!(!outliers.is_ejected(11 * FIRST_US));
     }
 
