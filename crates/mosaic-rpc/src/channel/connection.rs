@@ -98,15 +98,15 @@ impl Connection {
         let mut reply: Option<R> = None;
         while let Some(piece) = body.data().await.map_err(broken)? {
             frames.push(&piece);
-            while let Some(message) = frames.next().map_err(failed)? {
+            while let Some(message) = frames.next().map_err(|status| failed(&status))? {
                 if reply.replace(message).is_some() {
-                    return Err(failed(Status::internal("a second message in a unary answer")));
+                    return Err(failed(&Status::internal("a second message in a unary answer")));
                 }
             }
         }
-        finish(body.trailers().await.map_err(broken)?.as_ref()).map_err(failed)?;
-        frames.end().map_err(failed)?;
-        reply.ok_or_else(|| failed(Status::internal("an answer without a message")))
+        finish(body.trailers().await.map_err(broken)?.as_ref()).map_err(|status| failed(&status))?;
+        frames.end().map_err(|status| failed(&status))?;
+        reply.ok_or_else(|| failed(&Status::internal("an answer without a message")))
     }
 
     /// Makes a server-streaming call; completes when the instance has begun to answer.
@@ -131,13 +131,13 @@ impl Connection {
         stream.send_data(message, true).map_err(broken)?;
         let (head, body) = response.await.map_err(broken)?.into_parts();
         if head.status != StatusCode::OK {
-            return Err(failed(status_of_http(head.status)));
+            return Err(failed(&status_of_http(head.status)));
         }
         if let Some(status) = Status::from_header_map(&head.headers) {
             // An answer of headers alone.
             return match status.code() {
-                tonic::Code::Ok => Err(failed(Status::internal("an answer without a message"))),
-                _ => Err(failed(status)),
+                tonic::Code::Ok => Err(failed(&Status::internal("an answer without a message"))),
+                _ => Err(failed(&status)),
             };
         }
         Ok(Body(body))
@@ -215,7 +215,7 @@ impl<R: Message + Default> Items<R> {
             return Poll::Ready(Ok(None));
         };
         loop {
-            if let Some(message) = self.frames.next().map_err(failed)? {
+            if let Some(message) = self.frames.next().map_err(|status| failed(&status))? {
                 return Poll::Ready(Ok(Some(message)));
             }
             match ready!(body.poll_data(cx)) {
@@ -224,7 +224,7 @@ impl<R: Message + Default> Items<R> {
                     let trailers = ready!(body.0.poll_trailers(cx)).map_err(broken)?;
                     finish(trailers.as_ref())
                         .and_then(|()| self.frames.end())
-                        .map_err(failed)?;
+                        .map_err(|status| failed(&status))?;
                     return Poll::Ready(Ok(None));
                 }
             }
@@ -261,8 +261,8 @@ pub(crate) fn unreachable() -> Error {
     Error::unavailable("SERVICE_UNREACHABLE", "the service cannot be reached")
 }
 
-fn failed(status: Status) -> CallError {
-    CallError::Failed(error_from_status(&status))
+fn failed(status: &Status) -> CallError {
+    CallError::Failed(error_from_status(status))
 }
 
 /// Names what became of a stream that broke (the table of gRPC's protocol document).

@@ -124,7 +124,7 @@ impl Frames {
                     });
                 }
             }
-            let mut bytes = [0; 16 * 1024];
+            let mut bytes = vec![0; 16 * 1024];
             match tokio::time::timeout(patience, self.stream.read(&mut bytes)).await {
                 Ok(Ok(n_bytes)) if n_bytes > 0 => self.unread.extend_from_slice(&bytes[..n_bytes]),
                 _ => return None,

@@ -26,7 +26,7 @@ struct Town {
     stage: Stage,
     url: String,
     registry: std::sync::Arc<dyn Registry>,
-    _tasks: TaskGroup,
+    tasks: TaskGroup,
 }
 
 impl Town {
@@ -38,7 +38,7 @@ impl Town {
             stage: Stage::new(),
             url,
             registry,
-            _tasks: tasks,
+            tasks,
         }
     }
 
@@ -93,18 +93,18 @@ async fn instances_that_are_announced_are_found_and_share_the_work() {
 }
 
 /// A web server, which speaks no HTTP/2.
-async fn web_server() -> (String, tokio::task::JoinHandle<()>) {
+async fn web_server(tasks: &TaskGroup) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let serve = async move {
+    tasks.spawn("web", async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             // Who has gone does not read it.
             let _ = stream
                 .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
                 .await;
         }
-    };
-    (address, tokio::task::spawn(serve))
+    });
+    address
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn entries_that_lead_nowhere_cost_no_call() {
     let town = Town::new("liars");
     // One that nobody listens on, one that never answers, one of the web, one of another service.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (web, serving) = web_server().await;
+    let web = web_server(&town.tasks).await;
     let foreign = town.stage.start(FRONT).await;
     let addresses = [
         "127.0.0.1:1".to_owned(),
@@ -136,7 +136,6 @@ async fn entries_that_lead_nowhere_cost_no_call() {
     for app in [front, back, foreign] {
         app.stop().await;
     }
-    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
