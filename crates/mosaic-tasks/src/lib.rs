@@ -1,0 +1,37 @@
+//! Work for later: tasks that outlive the process, run at least once, and end in success or in the archive.
+//!
+//! A service enqueues a typed [`Task`] (at once, later, unique for a while), in the transaction that made it necessary
+//! ([`SqlEngine::enqueue_in`]), and a [`Worker`] runs it, here or in another process. What is promised:
+//!
+//! - **No task vanishes.** A worker that dies loses its lease, and the task goes to another one; a task that fails is
+//!   tried again, later and later, until it is archived with its last error. Archived tasks can be run again.
+//! - **At least once, rarely twice.** A worker that was only slow may find its task with another one. Its report is then
+//!   refused (each claim has a fencing number), but what it did is done: handlers must be repeatable, and
+//!   [`Context::idempotency_key`](mosaic_core::Context::idempotency_key) is the task's id to that end.
+//! - **One clock.** Times are judged by the engine (the database's clock), so workers whose clocks differ do not take each
+//!   other's tasks, and delays are not early.
+//! - **Order** within a queue is by priority, then by due time, when handed out; nothing is said of the end.
+//!
+//! Not promised: exactly once, order among tasks that run at the same time, a task that starts to the millisecond (within
+//! the process that enqueued it is woken up, other processes look once a second).
+
+mod engine;
+mod id;
+mod memory;
+mod model;
+mod options;
+mod queue;
+mod running;
+mod sql;
+mod task;
+mod worker;
+
+pub use engine::{Claim, Claimed, Command, Engine, Enqueued, Hold, Lease, Outcome, Promoted, Report};
+pub use id::{QueueName, TaskId};
+pub use memory::MemoryEngine;
+pub use model::{ARCHIVED_FOR, Event, Next, Record, Refused, State, Unique, apply, enqueued, holds};
+pub use options::{BATCH_MAX, Backoff, NewTask, Options, PAYLOAD_MAX, UniqueFor, When};
+pub use queue::Queue;
+pub use sql::{MIGRATIONS, SqlEngine};
+pub use task::{Handlers, Task};
+pub use worker::{Worker, WorkerOptions};
