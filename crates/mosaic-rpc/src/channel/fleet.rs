@@ -16,6 +16,9 @@ use super::endpoint::{Endpoint, State, keep_connected};
 use super::{Affinity, Setup};
 use crate::balance::{Balance, Draws, Picker, hash_text, scramble};
 
+/// How long calls wait after the last instance that was ready has gone: in a restart its successor is about to be announced.
+const SUCCESSION: Duration = Duration::from_millis(250);
+
 /// How often slow starts, weights and ejections are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -92,12 +95,17 @@ impl Fleet {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let succession = members.last_ready_us.map(|last| {
+                let since = Duration::from_micros(setup.now_us().saturating_sub(last));
+                SUCCESSION.saturating_sub(since)
+            });
             tokio::select! {
                 snapshot = instances.changed() => match snapshot {
                     Some(snapshot) => members.apply(snapshot.instances(), &setup),
                     None => return,
                 },
                 () = setup.changed.notified() => {}
+                () = tokio::time::sleep(succession.unwrap_or_default()), if succession.is_some_and(|left| !left.is_zero()) => {}
                 _ = tick.tick() => members.reap(),
             }
             members.hope(&setup);
@@ -115,6 +123,8 @@ struct Members {
     empty_since_us: Option<u64>,
     /// Has one been ready since all were tried?
     had_ready: bool,
+    /// When one was ready last, as far as was seen; `None` while one is.
+    last_ready_us: Option<u64>,
     tasks: JoinSet<()>,
 }
 
@@ -149,9 +159,16 @@ impl Members {
     /// was started again at its address may be well by now.
     fn hope(&mut self, setup: &Setup) {
         let members = || self.by_address.iter().flat_map(BTreeMap::values);
-        if members().any(|member| member.endpoint.state() == State::Ready) {
-            self.had_ready = true;
-        } else if self.had_ready && members().all(|member| member.endpoint.state() == State::Down) {
+        let is_any_ready = members().any(|member| member.endpoint.state() == State::Ready);
+        if is_any_ready {
+            (self.had_ready, self.last_ready_us) = (true, None);
+            return;
+        }
+        if !self.had_ready {
+            return;
+        }
+        self.last_ready_us = Some(setup.now_us());
+        if members().all(|member| member.endpoint.state() == State::Down) {
             members().for_each(|member| member.endpoint.hope(setup));
             // Once, or those who fail again would be tried without a pause.
             self.had_ready = false;
@@ -188,7 +205,12 @@ impl Members {
                 }
             }
             Some(members) if members.values().all(|member| member.endpoint.state() == State::Down) => {
-                Prospect::None(Lack::AllDown)
+                let since_us = self.last_ready_us.map(|last| now_us.saturating_sub(last));
+                if since_us.is_some_and(|since| u128::from(since) < SUCCESSION.as_micros()) {
+                    Prospect::Soon
+                } else {
+                    Prospect::None(Lack::AllDown)
+                }
             }
             Some(_) => Prospect::Soon,
         };
