@@ -5,7 +5,7 @@
 //! are those of W3C Trace Context from end to end: an exporter is one more layer given to [`init`]. Metrics are
 //! collected in memory and read as text in Prometheus' format ([`Metrics::render`]).
 
-mod fields;
+mod json;
 
 use std::fmt;
 use std::io;
@@ -123,13 +123,7 @@ where
     let install = || {
         let log = lines::layer().with_writer(writer);
         let log: Box<dyn Layer<_> + Send + Sync> = match config.format {
-            LogFormat::Json => Box::new(
-                log.json()
-                    .flatten_event(true)
-                    .with_current_span(true)
-                    .with_span_list(false)
-                    .fmt_fields(fields::SpanFields),
-            ),
+            LogFormat::Json => Box::new(log.fmt_fields(json::SpanFields).event_format(json::JsonLine)),
             LogFormat::Pretty => Box::new(log.compact().with_target(false)),
         };
         // Somebody else's subscriber (a host program's) stays.

@@ -1,17 +1,21 @@
-//! Fields of spans as a JSON object, written once, straight through.
+//! Log lines as JSON, written once, straight through.
 //!
-//! A span is made for every request, a log line for few: tracing-subscriber's own JSON fields sort and serialise by way of
-//! a tree, which is a good part of what a request costs here. Values are escaped by serde_json as there.
+//! A span is made and a line written for every request: tracing-subscriber's own JSON sorts and serialises by way of a tree
+//! and reads the fields of a span back for each line within it, which is a good part of what a request costs here. Lines
+//! look as they do there: `timestamp`, `level`, the fields, `target`, `span`. Values are escaped as serde_json does.
 
 use std::fmt::{self, Debug};
 
 use tracing::field::{Field, Visit};
 use tracing::span::Record;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::fmt::FormattedFields;
-use tracing_subscriber::fmt::format::{FormatFields, Writer};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
 
-/// See the module documentation.
+/// Fields of spans, as an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpanFields;
 
@@ -45,6 +49,44 @@ impl<'a> FormatFields<'a> for SpanFields {
     }
 }
 
+/// Log lines; see the module documentation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JsonLine;
+
+impl<S> FormatEvent<S, SpanFields> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(
+        &self,
+        cx: &FmtContext<'_, S, SpanFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        writer.write_str("{\"timestamp\":\"")?;
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, "\",\"level\":\"{}\"", metadata.level())?;
+        let mut object = Object {
+            writer: &mut writer,
+            is_first: false,
+            outcome: Ok(()),
+        };
+        event.record(&mut object);
+        object.outcome?;
+        writer.write_str(",\"target\":")?;
+        text(&mut writer, metadata.target())?;
+        if let Some(span) = cx.lookup_current() {
+            let extensions = span.extensions();
+            let fields = extensions.get::<FormattedFields<SpanFields>>();
+            let fields = fields.and_then(|fields| fields.fields.strip_suffix('}')).unwrap_or("{");
+            let comma = if fields == "{" { "" } else { "," };
+            write!(writer, ",\"span\":{fields}{comma}\"name\":\"{}\"}}", span.name())?;
+        }
+        writer.write_str("}\n")
+    }
+}
+
 /// An object that is being written.
 struct Object<'w, 'a> {
     writer: &'w mut Writer<'a>,
@@ -59,7 +101,8 @@ impl Object<'_, '_> {
         }
         let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
         // Names are identifiers and dots: nothing to escape.
-        self.outcome = write!(self.writer, "{comma}\"{}\":", field.name()).and_then(|()| write(self.writer));
+        let name = field.name().trim_start_matches("r#");
+        self.outcome = write!(self.writer, "{comma}\"{name}\":").and_then(|()| write(self.writer));
     }
 }
 
@@ -74,6 +117,14 @@ impl Visit for Object<'_, '_> {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.put(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.put(field, |writer| write!(writer, "{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -119,18 +170,18 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_values_the_span_of_a_line_is_json() {
+    fn whatever_the_values_a_line_is_json() {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = tracing_subscriber::fmt::layer()
-            .json()
             .fmt_fields(SpanFields)
+            .event_format(JsonLine)
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let nasty = "a \"quoted\" \\ line\nand \u{1b}[31m ä";
             let span = tracing::info_span!("request", plain = "abc", nasty, n = -3, later = tracing::field::Empty);
             span.record("later", 7_u64);
-            span.in_scope(|| tracing::info!("hello"));
+            span.in_scope(|| tracing::info!(ms = 1.5, wrong = f64::NAN, r#type = nasty, "hello {}", 7));
             tracing::info_span!("empty", late = tracing::field::Empty).in_scope(|| {
                 tracing::Span::current().record("late", true);
                 tracing::info!("again");
@@ -142,6 +193,16 @@ mod tests {
             "name": "request", "plain": "abc", "nasty": "a \"quoted\" \\ line\nand \u{1b}[31m ä", "n": -3, "later": 7
         });
         assert_eq!(lines[0]["span"], want);
+        assert_eq!(
+            (&lines[0]["message"], &lines[0]["ms"]),
+            (&"hello 7".into(), &1.5.into())
+        );
+        assert_eq!((&lines[0]["wrong"], &lines[0]["type"]), (&"NaN".into(), &want["nasty"]));
+        assert_eq!(
+            (&lines[0]["level"], &lines[0]["target"]),
+            (&"INFO".into(), &module_path!().into())
+        );
+        assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(lines[1]["span"], serde_json::json!({"name": "empty", "late": true}));
     }
 }
