@@ -6,7 +6,7 @@
 //!
 //! A [`Transaction`] that is dropped is rolled back. Never hold one across a call to another service.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mosaic_core::{Code, Error, Result};
@@ -27,8 +27,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A transaction that is open; entities take it as `&tx`.
 pub struct Transaction(Arc<Open>);
 
+type Hook = Box<dyn FnOnce() + Send>;
+
 struct Open {
     inner: DatabaseTransaction,
+    on_commit: Mutex<Vec<Hook>>,
     // After `inner`: the next writer starts once this one's rollback is on its way.
     _writer: Option<OwnedSemaphorePermit>,
 }
@@ -41,7 +44,20 @@ impl Transaction {
     /// body of [`Database::transaction`], which commits by itself.
     pub async fn commit(self) -> Result<()> {
         let open = self.close()?;
-        open.inner.commit().await.map_err(into_error)
+        open.inner.commit().await.map_err(into_error)?;
+        // The next writer need not wait for what others do with the news.
+        drop(open._writer);
+        for hook in open.on_commit.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            hook();
+        }
+        Ok(())
+    }
+
+    /// Runs `hook` once the changes last: wakes those who look at them, forgets what was cached. Not run if they do not
+    /// last, nor if nobody lives to see the commit, so nothing that must happen may hang on it. It must not block.
+    pub fn on_commit(&self, hook: impl FnOnce() + Send + 'static) {
+        let mut hooks = self.0.on_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        hooks.push(Box::new(hook));
     }
 
     /// Undoes the changes; dropping does the same without telling of failures.
@@ -87,6 +103,7 @@ impl Database {
         let begun = self.connection().begin_with_options(options).await;
         Ok(Transaction(Arc::new(Open {
             inner: begun.map_err(into_error)?,
+            on_commit: Mutex::default(),
             _writer: writer,
         })))
     }

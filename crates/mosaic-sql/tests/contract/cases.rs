@@ -1,7 +1,7 @@
 //! What every engine must do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -156,6 +156,33 @@ pub(crate) async fn a_dropped_transaction_leaves_nothing(engine: &Engine) {
     insert(&tx, 1, "alice").await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(count(&db).await, 1);
+}
+
+/// Those who wait for a commit hear of it when others can see it, and of nothing that was undone.
+pub(crate) async fn what_waits_for_the_commit_hears_of_no_other_end(engine: &Engine) {
+    let db = engine.open(MIGRATIONS).await;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hear = |word: &'static str| {
+        let heard = heard.clone();
+        move || heard.lock().unwrap().push(word)
+    };
+    let tx = db.begin().await.unwrap();
+    tx.on_commit(hear("rolled back"));
+    tx.rollback().await.unwrap();
+    let tx = db.begin().await.unwrap();
+    tx.on_commit(hear("dropped"));
+    drop(tx);
+    let failed = db.transaction(async |tx| {
+        tx.on_commit(hear("failed"));
+        Err::<(), _>(Error::not_found("NOTHING", "nothing there"))
+    });
+    failed.await.unwrap_err();
+    let tx = db.begin().await.unwrap();
+    tx.on_commit(hear("first"));
+    tx.on_commit(hear("second"));
+    assert_eq!(*heard.lock().unwrap(), [""; 0]);
+    tx.commit().await.unwrap();
+    assert_eq!(*heard.lock().unwrap(), ["first", "second"]);
 }
 
 pub(crate) async fn a_failed_body_leaves_nothing(engine: &Engine) {

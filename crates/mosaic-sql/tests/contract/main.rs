@@ -33,6 +33,7 @@ macro_rules! contracts {
             cases::rows_survive_a_round_trip,
             cases::of_parallel_inserts_of_one_key_exactly_one_wins,
             cases::a_dropped_transaction_leaves_nothing,
+            cases::what_waits_for_the_commit_hears_of_no_other_end,
             cases::a_failed_body_leaves_nothing,
             cases::parallel_read_modify_write_loses_nothing,
             cases::what_reads_first_may_write_later,
