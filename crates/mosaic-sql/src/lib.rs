@@ -11,6 +11,7 @@
 //! Failures leave through [`into_error`]: conflicts as `SQL_CONFLICT`, a database that cannot be reached as
 //! `SQL_UNAVAILABLE`, the rest as internal errors whose text stays in the log.
 
+mod clock;
 mod connect;
 mod database;
 mod error;
@@ -19,6 +20,7 @@ mod options;
 mod target;
 mod transaction;
 
+pub use clock::DatabaseClock;
 pub use database::Database;
 pub use error::{UniqueViolation, into_error, unique_violation};
 pub use migrate::{Migration, Schema};
