@@ -1,0 +1,252 @@
+//! Events: what happened, typed for those who write and read it, bytes for everybody in between.
+//!
+//! An [`Event`] is a struct of the module that publishes it, stored as JSON: readable in a database at night, and a field more
+//! or less breaks nobody. A [`Message`] is what travels: the payload and what brokers, relays and consumers must know
+//! without reading it. Limits are checked where a message is made, so that nothing is stored that cannot be delivered.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use mosaic_core::{Context, Error, Result, Runtime, Timestamp, Trace};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::names::TopicName;
+
+/// Most bytes of a payload. Brokers take 1 MiB with everything around it; who has more publishes where it is.
+pub const PAYLOAD_MAX: usize = 256 << 10;
+/// Most bytes of a key.
+pub const KEY_MAX: usize = 255;
+/// Most bytes of an event's name.
+pub const NAME_MAX: usize = 100;
+/// Most headers of a message.
+pub const HEADERS_MAX: usize = 32;
+/// Most bytes of all headers of a message together.
+pub const HEADER_BYTES_MAX: usize = 8 << 10;
+/// Name of the header with the W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// Something that happened.
+pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The topic that it is published to; one for all events of an aggregate, for their order's sake.
+    const TOPIC: &'static str;
+    /// Names the kind, e.g. `user.registered`: never changed, never used for another payload.
+    const NAME: &'static str;
+
+    /// Returns what the event is about (an account, an order): events of one key are handled in order.
+    fn key(&self) -> String;
+}
+
+/// Identifies an event wherever it is: 128 bits, printed as 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(u128);
+
+impl EventId {
+    /// Draws a new id: the rising 53-bit id of the process, then 64 random bits.
+    pub fn new(runtime: &Runtime) -> Self {
+        let rising = u128::from(runtime.next_id().unsigned_abs());
+        Self((rising << 64) | u128::from(runtime.random_u64()))
+    }
+
+    /// Makes an id from its bits.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// Returns the bits.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let number = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        number
+            .map(Self)
+            .ok_or_else(|| Error::invalid_argument("EVENT_ID_INVALID", "an event's id has 32 hexadecimal digits"))
+    }
+}
+
+/// An event as it travels. Cheap to clone but for its texts.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Names the event; duplicates have the same.
+    pub id: EventId,
+    /// The topic.
+    pub topic: TopicName,
+    /// The kind of event.
+    pub name: String,
+    /// What it is about.
+    pub key: String,
+    /// The event as JSON.
+    pub payload: Bytes,
+    /// What travels beside it, e.g. [`TRACEPARENT`].
+    pub headers: Vec<(String, String)>,
+    /// When it was published, by the publisher's clock.
+    pub at: Timestamp,
+}
+
+impl Message {
+    /// Makes the message of `event`, part of the trace of `cx`.
+    ///
+    /// # Errors
+    /// As [`Message::check`]; internal if the event cannot be written as JSON.
+    pub fn of<E: Event>(cx: &Context, event: &E) -> Result<Self> {
+        let message = Self {
+            id: EventId::new(cx.runtime()),
+            topic: E::TOPIC.parse()?,
+            name: E::NAME.to_owned(),
+            key: event.key(),
+            payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
+            headers: vec![(TRACEPARENT.to_owned(), cx.trace().to_traceparent())],
+            at: cx.runtime().now(),
+        };
+        message.check()?;
+        Ok(message)
+    }
+
+    /// Reads the event.
+    ///
+    /// # Errors
+    /// `EVENT_PAYLOAD_INVALID`.
+    pub fn event<E: Event>(&self) -> Result<E> {
+        serde_json::from_slice(&self.payload).map_err(|cause| {
+            Error::invalid_argument("EVENT_PAYLOAD_INVALID", "the payload cannot be read").caused_by(cause)
+        })
+    }
+
+    /// Refuses what some engine could not carry; engines do it for everything that is published.
+    ///
+    /// # Errors
+    /// `EVENT_TOO_LARGE` for a payload or headers above the limit, `EVENT_INVALID` for a key or name that is none.
+    pub fn check(&self) -> Result<()> {
+        let n_header_bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if self.payload.len() > PAYLOAD_MAX {
+            return Err(too_large("an event has at most 256 KiB"));
+        }
+        if self.headers.len() > HEADERS_MAX || n_header_bytes > HEADER_BYTES_MAX {
+            return Err(too_large("an event has at most 32 headers of 8 KiB in all"));
+        }
+        let is_bad = |text: &str, max| text.len() > max || text.contains(char::is_control);
+        if self.name.is_empty() || is_bad(&self.name, NAME_MAX) || is_bad(&self.key, KEY_MAX) {
+            return Err(Error::invalid_argument(
+                "EVENT_INVALID",
+                "an event has a name of at most 100 plain bytes and a key of at most 255",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns the value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(theirs, _)| theirs == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the context to handle the event in: the trace goes on, the event's id is the idempotency key.
+    pub fn context(&self, runtime: &Runtime) -> Context {
+        let trace = self.header(TRACEPARENT).and_then(Trace::parse);
+        Context::resume(runtime, trace.unwrap_or_else(|| Trace::start(runtime)))
+            .with_idempotency_key(Some(self.id.to_string().into()))
+    }
+
+    /// Returns about how many bytes it takes.
+    pub fn n_bytes(&self) -> usize {
+        let n_header_bytes: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| 4 + name.len() + value.len())
+            .sum();
+        40 + self.name.len() + self.key.len() + self.payload.len() + n_header_bytes
+    }
+}
+
+/// Payloads may hold what must not be in a log.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("topic", &self.topic)
+            .field("name", &self.name)
+            .field("n_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn too_large(message: &'static str) -> Error {
+    Error::invalid_argument("EVENT_TOO_LARGE", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            id: EventId::from_bits(7),
+            topic: "users".parse().unwrap(),
+            name: "user.registered".to_owned(),
+            key: "7".to_owned(),
+            payload: Bytes::from_static(b"{}"),
+            headers: Vec::new(),
+            at: Timestamp::EPOCH,
+        }
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        #[track_caller]
+        fn check(change: impl FnOnce(&mut Message), reason: Option<&str>) {
+            let mut message = message();
+            change(&mut message);
+            assert_eq!(message.check().err().map(|e| e.reason().to_owned()).as_deref(), reason);
+        }
+        check(|_| {}, None);
+        check(|m| m.payload = vec![b' '; PAYLOAD_MAX].into(), None);
+        check(
+            |m| m.payload = vec![b' '; PAYLOAD_MAX + 1].into(),
+            Some("EVENT_TOO_LARGE"),
+        );
+        check(|m| m.key = "k".repeat(KEY_MAX), None);
+        check(|m| m.key = "k".repeat(KEY_MAX + 1), Some("EVENT_INVALID"));
+        check(|m| m.key = "a\nb".to_owned(), Some("EVENT_INVALID"));
+        check(|m| m.name = String::new(), Some("EVENT_INVALID"));
+        check(
+            |m| m.headers = vec![(String::new(), String::new()); 33],
+            Some("EVENT_TOO_LARGE"),
+        );
+        check(
+            |m| m.headers = vec![("h".repeat(100), "v".repeat(8100))],
+            Some("EVENT_TOO_LARGE"),
+        );
+    }
+
+    #[test]
+    fn an_id_survives_print_and_parse() {
+        let id = EventId::new(&Runtime::system());
+        assert_eq!(id.to_string().parse::<EventId>().unwrap(), id);
+        assert!("+0000000000000000000000000000001".parse::<EventId>().is_err());
+    }
+
+    #[test]
+    fn the_trace_goes_on() {
+        let runtime = Runtime::system();
+        let cx = Context::new(&runtime);
+        let mut message = message();
+        message.headers = vec![(TRACEPARENT.to_owned(), cx.trace().to_traceparent())];
+        assert_eq!(message.context(&runtime).trace().trace_id, cx.trace().trace_id);
+        message.headers.clear();
+        assert_ne!(message.context(&runtime).trace().trace_id, cx.trace().trace_id);
+    }
+}

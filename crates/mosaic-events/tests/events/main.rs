@@ -1,0 +1,50 @@
+//! One contract, every engine (memory and SQLite always; PostgreSQL and MariaDB where their URLs are set), and what stands on it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod bench;
+mod bus_cases;
+mod group_cases;
+
+use bench::Bench;
+
+/// Runs every case on one engine, each in a namespace of its own.
+macro_rules! contract {
+    ($engine:ident: $($cases:ident::$case:ident),* $(,)?) => {
+        mod $engine {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let module = concat!("events_", stringify!($case));
+                    if let Some(bench) = Bench::$engine(&module[..module.len().min(40)]).await {
+                        $cases::$case(&bench).await;
+                        bench.remove().await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! contracts {
+    ($($engine:ident)*) => {
+        $(contract!($engine:
+            bus_cases::what_is_published_comes_once_and_in_order_of_its_key,
+            bus_cases::a_batch_of_thousands_is_whole,
+            bus_cases::too_large_is_refused_and_nothing_of_the_batch_stays,
+            bus_cases::everybody_hears_a_broadcast_from_now_on,
+            bus_cases::lag_is_counted_and_goes,
+            bus_cases::old_events_are_deleted_by_size,
+            group_cases::two_members_share_and_keep_the_order_of_keys,
+            group_cases::positions_survive_a_restart,
+            group_cases::a_member_that_leaves_hands_over_at_once,
+            group_cases::a_dead_member_is_followed,
+            group_cases::who_lost_a_partition_cannot_commit,
+            group_cases::a_group_begins_where_it_is_told_and_moves,
+            group_cases::a_paused_partition_rests_alone,
+        );)*
+    };
+}
+
+contracts!(memory sqlite postgres mysql);
