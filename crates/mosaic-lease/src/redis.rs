@@ -39,7 +39,7 @@ return 1";
 const HOLDER: &str = r"
 local held = redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until')
 local left = tonumber(held[3] or '0') - now
-if left <= 0 then return {} end
+if left <= 0 then return false end
 return {held[1], tonumber(held[2]), left}";
 
 /// `ARGV`: node, load, ttl. Two keys of one slot: loads by node, ends by node.

@@ -96,12 +96,16 @@ impl Stage {
 
     /// Waits for the `n`-th term and returns when it began.
     pub(crate) async fn term(&self, n: usize) -> Instant {
-        loop {
-            if let Some((.., at)) = self.terms.lock().unwrap().get(n - 1) {
-                return *at;
+        let begun = async {
+            loop {
+                if let Some((.., at)) = self.terms.lock().unwrap().get(n - 1) {
+                    return *at;
+                }
+                sleep(Duration::from_millis(50)).await;
             }
-            sleep(Duration::from_millis(50)).await;
-        }
+        };
+        let begun = tokio::time::timeout(Duration::from_secs(3600), begun).await;
+        begun.unwrap_or_else(|_| panic!("no term {n} after {:?}", self.leaders()))
     }
 }
 
