@@ -13,6 +13,14 @@ use mosaic_core::{Error, Runtime};
 pub struct TaskId(u128);
 
 impl TaskId {
+    /// Below all others.
+    pub(crate) const MIN: Self = Self(0);
+
+    /// Makes the id that follows from `digest`.
+    pub(crate) const fn of_digest(digest: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(digest))
+    }
+
     /// Draws a new id, above all that `runtime` gave before.
     pub fn new(runtime: &Runtime) -> Self {
         let rising = u128::from(runtime.next_id().unsigned_abs());

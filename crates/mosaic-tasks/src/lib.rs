@@ -15,23 +15,37 @@
 //! Not promised: exactly once, order among tasks that run at the same time, a task that starts to the millisecond (within
 //! the process that enqueued it is woken up, other processes look once a second).
 
+mod context;
 mod engine;
 mod id;
+mod inspector;
 mod memory;
 mod model;
+mod new_task;
 mod options;
+mod periodic;
 mod queue;
-mod running;
 mod sql;
 mod task;
 mod worker;
 
-pub use engine::{Claim, Claimed, Command, Engine, Enqueued, Hold, Lease, Outcome, Promoted, Report};
+pub use context::TaskContext;
+pub use engine::{
+    Claim, Claimed, Command, Commanded, ENDED_MAX, Earlier, Engine, Enqueued, Flow, Hold, Lease, Outcome, Page,
+    Promoted, QueueStatus, Report, Schedule, Schedules, Seen, Step,
+};
 pub use id::{QueueName, TaskId};
+pub use inspector::Inspector;
 pub use memory::MemoryEngine;
-pub use model::{ARCHIVED_FOR, Event, Next, Record, Refused, State, Unique, apply, enqueued, holds};
-pub use options::{BATCH_MAX, Backoff, NewTask, Options, PAYLOAD_MAX, UniqueFor, When};
-pub use queue::Queue;
+pub use model::{
+    ARCHIVED_FOR, Edge, Effects, Event, Gathering, MERGED_BYTES_MAX, Next, Record, Refused, Released, State, Turn,
+    Unique, Wait, admit, apply, edges, effects, enqueued, frame, gathered, holds, may_change, merged, n_to_merge,
+    release, unframe,
+};
+pub use new_task::{BATCH_MAX, NewTask, PREDECESSORS_MAX, after_all, chain};
+pub use options::{Backoff, Group, KeyLimit, Options, PAYLOAD_MAX, Rate, UniqueFor, When};
+pub use periodic::{CatchUp, Periodic, Scheduler};
+pub use queue::{Queue, QueueWithin};
 pub use sql::{MIGRATIONS, SqlEngine};
 pub use task::{Handlers, Task};
-pub use worker::{Worker, WorkerOptions};
+pub use worker::{QueueOrder, Worker, WorkerOptions};

@@ -1,25 +1,29 @@
 //! What the one who enqueues decides: where, when, how often, for how long.
 //!
-//! [`NewTask`] is the door: what passes it is valid for every engine (sizes, counts, names), so that no engine refuses a
-//! part of a batch for its own reasons.
+//! Everything here is checked by [`NewTask`](crate::NewTask), so that no engine refuses a part of a batch for its own reasons.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mosaic_core::{Error, Result, Runtime, Timestamp};
+use mosaic_core::{Error, Result, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use crate::id::{QueueName, TaskId};
-use crate::task::Task;
+use crate::id::QueueName;
 
 /// Largest payload, and largest result: what is bigger belongs into a blob store, and its key into the payload.
 pub const PAYLOAD_MAX: usize = 256 * 1024;
-/// Most tasks in one call of `enqueue`.
-pub const BATCH_MAX: usize = 10_000;
 /// Longest unique key, with the name of the task.
 const UNIQUE_KEY_MAX: usize = 190;
 /// Longest time of one attempt.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Longest name of a kind of task.
-const KIND_MAX: usize = 100;
+/// Longest key of a group.
+const GROUP_KEY_MAX: usize = 100;
+/// Most members of a merged task.
+const GROUP_SIZE_MAX: u32 = 10_000;
+/// Most headers.
+const HEADERS_MAX: usize = 32;
+/// Most bytes of all headers together.
+const HEADERS_BYTES_MAX: usize = 4096;
 
 /// When a task may run first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +73,39 @@ pub struct UniqueFor {
     pub hold: Duration,
 }
 
+/// Gathers with others of its kind, queue and key, to become one task with all their payloads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Group {
+    /// Who gathers together.
+    pub key: String,
+    /// They become one after so long without another one.
+    pub grace: Duration,
+    /// They become one when the first is so old.
+    pub max_delay: Duration,
+    /// They become one when there are so many: at least 1, at most 10,000.
+    pub max_size: u32,
+}
+
+/// At most `n` starts in `per`, spread over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rate {
+    /// So many, at least one.
+    pub n: u32,
+    /// In any time of this length.
+    pub per: Duration,
+}
+
+/// What all tasks with one key share, across queues, kinds and workers; they should agree about the numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyLimit {
+    /// The key.
+    pub key: String,
+    /// At most so many run at once.
+    pub concurrency: Option<u32>,
+    /// At most so many start.
+    pub rate: Option<Rate>,
+}
+
 /// How a task is run; `Options::default()` suits most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -90,6 +127,12 @@ pub struct Options {
     pub backoff: Backoff,
     /// How long a task that succeeded is kept, with its result. Default 0: it is deleted.
     pub retention: Duration,
+    /// Gathers with others first; not together with `when`, `unique` and predecessors.
+    pub group: Option<Group>,
+    /// Shares its turns with others.
+    pub limit: Option<KeyLimit>,
+    /// What travels beside the payload: at most 32, and 4 KiB. `traceparent` is the enqueuer's.
+    pub headers: BTreeMap<String, String>,
 }
 
 impl Default for Options {
@@ -104,93 +147,73 @@ impl Default for Options {
             retries_max: 25,
             backoff: Backoff::default(),
             retention: Duration::ZERO,
+            group: None,
+            limit: None,
+            headers: BTreeMap::new(),
         }
     }
 }
 
-/// A task that may be enqueued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTask {
-    id: TaskId,
-    kind: String,
-    payload: Vec<u8>,
-    options: Options,
-}
-
-impl NewTask {
-    /// Makes a task from a typed one.
-    ///
-    /// # Errors
-    /// As [`NewTask::new`].
-    pub fn of<T: Task>(runtime: &Runtime, task: &T, options: Options) -> Result<Self> {
-        let payload = serde_json::to_vec(task).map_err(Error::internal)?;
-        Self::new(runtime, T::NAME, payload, options)
-    }
-
-    /// Makes a task of `kind` from the bytes its handler will read.
-    ///
-    /// # Errors
-    /// `TASK_PAYLOAD_TOO_LARGE` above [`PAYLOAD_MAX`]; `TASK_INVALID` for a kind or a unique key that is
-    /// empty, too long or holds control characters, and for a timeout above 30 days.
-    pub fn new(runtime: &Runtime, kind: &str, payload: Vec<u8>, mut options: Options) -> Result<Self> {
-        if payload.len() > PAYLOAD_MAX {
-            let error = Error::invalid_argument("TASK_PAYLOAD_TOO_LARGE", "the task's payload is too large");
-            return Err(error.with_http_status(413));
-        }
-        if kind.is_empty() || kind.len() > KIND_MAX || kind.contains(char::is_control) {
-            return Err(Error::invalid_argument(
-                "TASK_INVALID",
-                "a kind of task has 1 to 100 plain bytes",
-            ));
-        }
-        if options.timeout > TIMEOUT_MAX {
-            return Err(Error::invalid_argument("TASK_INVALID", "the timeout is too long"));
-        }
-        if let Some(unique) = &mut options.unique {
+impl Options {
+    /// Refuses what no engine takes, and puts `kind` in front of a unique key.
+    pub(crate) fn checked(mut self, kind: &str) -> Result<Self> {
+        if let Some(unique) = &mut self.unique {
             unique.key = format!("{kind}:{}", unique.key);
-            if unique.key.len() > UNIQUE_KEY_MAX || unique.key.contains(char::is_control) {
-                return Err(Error::invalid_argument(
-                    "TASK_INVALID",
-                    "the unique key is too long or not plain",
-                ));
+        }
+        let unique = self.unique.as_ref().map(|unique| unique.key.as_str());
+        let limit = self.limit.as_ref().map(|limit| limit.key.as_str());
+        let n_bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        for (holds, why) in [
+            (self.timeout <= TIMEOUT_MAX, "the timeout is too long"),
+            (
+                unique.is_none_or(|key| is_plain(key, UNIQUE_KEY_MAX)),
+                "the unique key is too long or not plain",
+            ),
+            (
+                limit.is_none_or(|key| !key.is_empty() && is_plain(key, UNIQUE_KEY_MAX)),
+                "the key of the limit is empty, too long or not plain",
+            ),
+            (self.has_good_limit(), "a limit is of one at least"),
+            (self.has_good_group(), "the group is not possible"),
+            (
+                self.headers.len() <= HEADERS_MAX && n_bytes <= HEADERS_BYTES_MAX,
+                "the headers are too many or too large",
+            ),
+            (
+                self.headers
+                    .iter()
+                    .all(|(name, value)| !name.is_empty() && !(name.clone() + value).contains('\0')),
+                "a header without a name, or with a NUL",
+            ),
+        ] {
+            if !holds {
+                return Err(invalid(why));
             }
         }
-        Ok(Self {
-            id: TaskId::new(runtime),
-            kind: kind.to_owned(),
-            payload,
-            options,
+        Ok(self)
+    }
+
+    fn has_good_limit(&self) -> bool {
+        self.limit.as_ref().is_none_or(|limit| {
+            limit.concurrency.is_none_or(|most| most > 0)
+                && limit.rate.is_none_or(|rate| rate.n > 0 && !rate.per.is_zero())
         })
     }
 
-    /// Returns the id that the task will have.
-    pub fn id(&self) -> TaskId {
-        self.id
-    }
-
-    /// Returns the kind.
-    pub fn kind(&self) -> &str {
-        &self.kind
-    }
-
-    /// Returns the payload.
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-
-    /// Returns the options; a unique key has the kind in front of it.
-    pub fn options(&self) -> &Options {
-        &self.options
+    fn has_good_group(&self) -> bool {
+        self.group.as_ref().is_none_or(|group| {
+            is_plain(&group.key, GROUP_KEY_MAX)
+                && (1..=GROUP_SIZE_MAX).contains(&group.max_size)
+                && self.unique.is_none()
+                && self.when == When::Now
+        })
     }
 }
 
-/// Refuses a batch that is too long.
-pub(crate) fn check_batch(tasks: &[NewTask]) -> Result<()> {
-    if tasks.len() > BATCH_MAX {
-        return Err(Error::invalid_argument(
-            "TASK_BATCH_TOO_LARGE",
-            "too many tasks at once",
-        ));
-    }
-    Ok(())
+pub(crate) fn is_plain(text: &str, bytes_max: usize) -> bool {
+    text.len() <= bytes_max && !text.contains(char::is_control)
+}
+
+pub(crate) fn invalid(why: &'static str) -> Error {
+    Error::invalid_argument("TASK_INVALID", why)
 }

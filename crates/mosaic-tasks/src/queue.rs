@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use mosaic_core::{Result, Runtime};
+use mosaic_core::{Context, Result, Runtime};
+use mosaic_sql::Transaction;
 use tokio::sync::watch;
 
 use crate::engine::{Engine, Enqueued};
-use crate::options::{NewTask, Options};
+use crate::new_task::NewTask;
+use crate::options::Options;
 use crate::task::Task;
 
 /// Enqueues tasks. Cheap to clone: clones share the bell.
@@ -27,12 +29,12 @@ impl Queue {
         }
     }
 
-    /// Adds one task.
+    /// Adds one task; the trace of `cx` goes on in it.
     ///
     /// # Errors
     /// As [`NewTask::of`] and [`Engine::enqueue`].
-    pub async fn enqueue<T: Task>(&self, task: &T, options: Options) -> Result<Enqueued> {
-        let new = NewTask::of(&self.runtime, task, options)?;
+    pub async fn enqueue<T: Task>(&self, cx: &Context, task: &T, options: Options) -> Result<Enqueued> {
+        let new = NewTask::of(cx, task, options)?;
         let id = new.id();
         let answers = self.enqueue_all(&[new]).await?;
         Ok(answers.first().copied().unwrap_or(Enqueued::Added(id)))
@@ -44,12 +46,18 @@ impl Queue {
     /// As [`Engine::enqueue`].
     pub async fn enqueue_all(&self, tasks: &[NewTask]) -> Result<Vec<Enqueued>> {
         let answers = self.engine.enqueue(tasks).await?;
-        metrics::counter!("tasks_enqueued_total").increment(answers.len() as u64);
+        added(&answers);
         self.wake();
         Ok(answers)
     }
 
-    /// Makes the workers of this process look now; for after a commit of what was enqueued in a transaction.
+    /// Returns the door for tasks that are there if, and only if, `tx` commits. It must be a transaction of the database
+    /// that the tasks are in.
+    pub fn within<'a>(&'a self, tx: &'a Transaction) -> QueueWithin<'a> {
+        QueueWithin { queue: self, tx }
+    }
+
+    /// Makes the workers of this process look now.
     pub fn wake(&self) {
         self.bell.send_replace(());
     }
@@ -68,8 +76,48 @@ impl Queue {
     }
 }
 
+fn added(answers: &[Enqueued]) {
+    let is_added = |answer: &&Enqueued| matches!(answer, Enqueued::Added(_));
+    let n_added = answers.iter().filter(is_added).count();
+    metrics::counter!("tasks_enqueued_total").increment(n_added as u64);
+}
+
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// Enqueues in a transaction: see [`Queue::within`]. Workers of this process are woken once it has committed.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueWithin<'a> {
+    queue: &'a Queue,
+    tx: &'a Transaction,
+}
+
+impl QueueWithin<'_> {
+    /// Adds one task; the trace of `cx` goes on in it.
+    ///
+    /// # Errors
+    /// As [`NewTask::of`] and [`Engine::enqueue_in`].
+    pub async fn enqueue<T: Task>(&self, cx: &Context, task: &T, options: Options) -> Result<Enqueued> {
+        let new = NewTask::of(cx, task, options)?;
+        let id = new.id();
+        let answers = self.enqueue_all(&[new]).await?;
+        Ok(answers.first().copied().unwrap_or(Enqueued::Added(id)))
+    }
+
+    /// Adds tasks.
+    ///
+    /// # Errors
+    /// As [`Engine::enqueue_in`].
+    pub async fn enqueue_all(&self, tasks: &[NewTask]) -> Result<Vec<Enqueued>> {
+        let answers = self.queue.engine.enqueue_in(self.tx, tasks).await?;
+        let (queue, news) = (self.queue.clone(), answers.clone());
+        self.tx.on_commit(move || {
+            added(&news);
+            queue.wake();
+        });
+        Ok(answers)
     }
 }

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use mosaic_core::{Context, Error, Result};
+use mosaic_core::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::context::TaskContext;
+use crate::model::unframe;
 use crate::options::PAYLOAD_MAX;
 
 /// Work that can be stored. It may run more than once: see the crate's documentation.
@@ -23,7 +25,21 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Output: Serialize + Send;
 
     /// Does the work. An error is a failed attempt; so is a panic. Dropped at the timeout and when cancelled.
-    fn run(self, needs: &Self::Needs, cx: &Context) -> impl Future<Output = Result<Self::Output>> + Send;
+    fn run(self, needs: &Self::Needs, cx: &TaskContext) -> impl Future<Output = Result<Self::Output>> + Send;
+
+    /// Does the work of tasks that were enqueued with a [`Group`](crate::Group), all at once: they succeed and fail
+    /// together. Default: fails, for tasks of which nobody should make groups.
+    fn run_all(
+        tasks: Vec<Self>,
+        needs: &Self::Needs,
+        cx: &TaskContext,
+    ) -> impl Future<Output = Result<Self::Output>> + Send {
+        let _ = (tasks, needs, cx);
+        std::future::ready(Err(Error::unimplemented(
+            "TASK_GROUP_UNKNOWN",
+            "tasks of this kind do not run in groups",
+        )))
+    }
 
     /// Is another attempt after `error` useless? Default: never.
     fn is_final(error: &Error) -> bool {
@@ -39,7 +55,7 @@ pub(crate) struct Failure {
 }
 
 type Run = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
-type Handler = Box<dyn Fn(Vec<u8>, Context) -> Run + Send + Sync>;
+type Handler = Box<dyn Fn(Vec<u8>, TaskContext) -> Run + Send + Sync>;
 
 /// What a worker can run.
 #[derive(Default)]
@@ -70,7 +86,7 @@ impl Handlers {
         self.0.keys().map(|&kind| kind.to_owned()).collect()
     }
 
-    pub(crate) async fn run(&self, kind: &str, payload: Vec<u8>, cx: Context) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn run(&self, kind: &str, payload: Vec<u8>, cx: TaskContext) -> Result<Vec<u8>, Failure> {
         let handler = self.0.get(kind).ok_or_else(|| Failure {
             error: Error::unimplemented("TASK_KIND_UNKNOWN", "no handler for this kind of task"),
             is_final: false,
@@ -85,21 +101,38 @@ impl std::fmt::Debug for Handlers {
     }
 }
 
-async fn run<T: Task>(payload: &[u8], needs: &T::Needs, cx: &Context) -> Result<Vec<u8>, Failure> {
-    // A newer release may be able to read it, so there is another attempt.
-    let task: T = serde_json::from_slice(payload).map_err(|cause| Failure {
-        error: Error::invalid_argument("TASK_PAYLOAD_INVALID", "the payload cannot be read").caused_by(cause),
-        is_final: false,
-    })?;
-    let output = task.run(needs, cx).await.map_err(|error| Failure {
+async fn run<T: Task>(payload: &[u8], needs: &T::Needs, cx: &TaskContext) -> Result<Vec<u8>, Failure> {
+    let ran = if cx.task().n_merged > 0 {
+        let payloads = unframe(payload).map_err(unread)?;
+        let tasks: Result<Vec<T>, Failure> = payloads.into_iter().map(read).collect();
+        T::run_all(tasks?, needs, cx).await
+    } else {
+        read::<T>(payload)?.run(needs, cx).await
+    };
+    let output = ran.map_err(|error| Failure {
         is_final: T::is_final(&error),
         error,
     })?;
-    let result = serde_json::to_vec(&output).unwrap_or_default();
-    // The work is done: a result that cannot be kept is no reason to do it again.
-    Ok(if result == b"null" || result.len() > PAYLOAD_MAX {
+    Ok(kept(&output))
+}
+
+fn read<T: Task>(payload: &[u8]) -> Result<T, Failure> {
+    let invalid =
+        |cause| Error::invalid_argument("TASK_PAYLOAD_INVALID", "the payload cannot be read").caused_by(cause);
+    serde_json::from_slice(payload).map_err(|cause| unread(invalid(cause)))
+}
+
+/// A newer release may be able to read it, so there is another attempt.
+fn unread(error: Error) -> Failure {
+    Failure { error, is_final: false }
+}
+
+/// Returns what is kept of a success. The work is done: a result that cannot be kept is no reason to do it again.
+pub(crate) fn kept(output: &impl Serialize) -> Vec<u8> {
+    let result = serde_json::to_vec(output).unwrap_or_default();
+    if result == b"null" || result.len() > PAYLOAD_MAX {
         Vec::new()
     } else {
         result
-    })
+    }
 }

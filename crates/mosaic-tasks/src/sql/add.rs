@@ -2,48 +2,78 @@
 //!
 //! The unique index is the referee: an insert leaves out what it refuses, and a look afterwards tells who holds the key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mosaic_core::{Error, Result, Timestamp};
+use mosaic_core::{Result, Timestamp};
 use mosaic_sql::sea_orm::ConnectionTrait as _;
-use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, LockType, Order, Query};
 use mosaic_sql::{Transaction, into_error, micros};
 
-use super::rows::{self, TABLE};
+use super::schema::TABLE;
+use super::{ROWS_MAX, conflict, edges, find, groups, ids, rows};
 use crate::engine::Enqueued;
 use crate::id::TaskId;
-use crate::model::Record;
-use crate::options::NewTask;
+use crate::model::{self, Record};
+use crate::new_task::NewTask;
 
 /// Rows in one insert: engines allow some 32,000 values in a statement.
 const INSERT_ROWS: usize = 500;
 /// Bytes of payload in one insert: MySQL takes 16 MiB in a packet.
 const INSERT_BYTES: usize = 4 << 20;
 
-/// Inserts `records`, which are what `tasks` became at `now`.
-pub(super) async fn add(
-    tx: &Transaction,
-    tasks: &[NewTask],
-    records: &[Record],
-    now: Timestamp,
-) -> Result<Vec<Enqueued>> {
-    let keys: Vec<&str> = records
+/// Enqueues `tasks` at `now`.
+pub(super) async fn add(tx: &Transaction, tasks: &[NewTask], now: Timestamp) -> Result<Vec<Enqueued>> {
+    let keys: Vec<&str> = tasks
         .iter()
-        .filter_map(|task| task.unique.as_ref().map(|unique| unique.key.as_str()))
+        .filter_map(|task| task.options().unique.as_ref().map(|unique| unique.key.as_str()))
         .collect();
+    let named: BTreeSet<TaskId> = tasks.iter().flat_map(NewTask::predecessors).copied().collect();
+    let mut known = known(tx, named).await?;
+    // Asked before anything is stored: the transaction is the caller's, who may go on with it.
+    let all: Vec<Enqueued> = tasks.iter().map(|task| Enqueued::Added(task.id())).collect();
+    model::edges(tasks, &all, &known)?;
     release_keys(tx, &keys, now).await?;
     let mut start = 0;
     while start < tasks.len() {
         let end = chunk_end(tasks, start);
         let mut insert = rows::insert();
-        for (task, new) in records[start..end].iter().zip(&tasks[start..end]) {
-            insert.values_panic(rows::values(task, new.payload()));
+        for new in &tasks[start..end] {
+            let n_awaited = u32::try_from(new.predecessors().len()).unwrap_or(u32::MAX);
+            insert.values_panic(rows::values(&model::enqueued(new, n_awaited, now), new.payload()));
         }
         tx.execute(&insert).await.map_err(into_error)?;
         start = end;
     }
     let holders = holders(tx, &keys).await?;
-    records.iter().map(|task| answer(task, &holders)).collect()
+    let answers: Vec<Enqueued> = tasks.iter().map(|task| answer(task, &holders)).collect::<Result<_>>()?;
+    groups::gather(tx, tasks, now).await?;
+    if tasks.iter().any(|task| !task.predecessors().is_empty()) {
+        let in_place = answers.iter().filter_map(|answer| match answer {
+            Enqueued::Added(_) => None,
+            Enqueued::Duplicate { of } => Some(*of),
+        });
+        known.extend(self::known(tx, in_place.collect()).await?);
+        edges::add(tx, model::edges(tasks, &answers, &known)?, now).await?;
+    }
+    Ok(answers)
+}
+
+/// Reads and locks tasks that others are to come after, with their results.
+async fn known(tx: &Transaction, wanted: BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, (Record, Vec<u8>)>> {
+    let wanted: Vec<TaskId> = wanted.into_iter().collect();
+    let mut known = BTreeMap::new();
+    for wanted in wanted.chunks(ROWS_MAX) {
+        let mut find = find();
+        find.column("result")
+            .and_where(ids("id", wanted.iter().copied()))
+            .order_by("id", Order::Asc)
+            .lock(LockType::Update);
+        for row in tx.query_all(&find).await.map_err(into_error)? {
+            let task = rows::read(&row)?;
+            known.insert(task.id, (task, rows::Fields(&row).get("result")?));
+        }
+    }
+    Ok(known)
 }
 
 /// Returns where the insert that begins at `start` ends.
@@ -87,14 +117,14 @@ async fn holders(tx: &Transaction, keys: &[&str]) -> Result<HashMap<String, Task
     Ok(holders)
 }
 
-fn answer(task: &Record, holders: &HashMap<String, TaskId>) -> Result<Enqueued> {
-    let Some(unique) = &task.unique else {
-        return Ok(Enqueued::Added(task.id));
+fn answer(task: &NewTask, holders: &HashMap<String, TaskId>) -> Result<Enqueued> {
+    let Some(unique) = &task.options().unique else {
+        return Ok(Enqueued::Added(task.id()));
     };
     match holders.get(&unique.key) {
-        Some(id) if *id == task.id => Ok(Enqueued::Added(task.id)),
+        Some(id) if *id == task.id() => Ok(Enqueued::Added(task.id())),
         Some(id) => Ok(Enqueued::Duplicate { of: *id }),
         // It ended between our insert and our look: the whole transaction is run again.
-        None => Err(Error::aborted("SQL_CONFLICT", "another change came first, try again")),
+        None => Err(conflict()),
     }
 }

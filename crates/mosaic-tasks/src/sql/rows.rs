@@ -1,33 +1,24 @@
-//! The table of tasks, and how a task becomes a row and back.
+//! How a task becomes a row and back.
 //!
-//! One table, one index for each question: who is next, what becomes due, whose lease ran out, what may be deleted. The
-//! indexes lead with the state, so ended tasks cost the living nothing.
+//! What is asked for in a query has a column; what only the rules and handlers read and never changes is JSON in `extra`.
 
+use std::collections::BTreeMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use mosaic_core::{Error, Result};
-use mosaic_sql::sea_orm::sea_query::{
-    ColumnDef, Expr, ExprTrait as _, Index, IndexOrder, InsertStatement, OnConflict, Query, SimpleExpr, Table,
-    UpdateStatement,
-};
-use mosaic_sql::sea_orm::{DbBackend, DbErr, QueryResult};
-use mosaic_sql::{Migration, Schema, into_error, micros, timestamp};
+use mosaic_sql::sea_orm::sea_query::{InsertStatement, OnConflict, Query, SimpleExpr, Value};
+use mosaic_sql::sea_orm::{DbErr, QueryResult, TryGetable};
+use mosaic_sql::{into_error, micros, timestamp};
+use serde::{Deserialize, Serialize};
 
+use super::schema::TABLE;
 use crate::id::{QueueName, TaskId};
-use crate::model::{Record, State, Unique};
-use crate::options::Backoff;
-
-/// Migrations of the table of tasks; a service adds them to its own.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "mosaic_tasks_0001_create_mosaic_task",
-    up: create,
-}];
-
-pub(super) const TABLE: &str = "mosaic_task";
+use crate::model::{Record, State, Unique, Wait};
+use crate::options::{Backoff, Group, KeyLimit};
 
 /// What a [`Record`] is made of.
-pub(super) const COLUMNS: [&str; 22] = [
+pub(super) const COLUMNS: [&str; 26] = [
     "id",
     "queue",
     "kind",
@@ -50,60 +41,49 @@ pub(super) const COLUMNS: [&str; 22] = [
     "finished_at",
     "keep_until",
     "last_error",
+    "waits_for",
+    "n_awaited",
+    "is_awaited",
+    "extra",
 ];
 
-fn create(schema: &mut Schema) {
-    let number = |name: &'static str| ColumnDef::new(name).big_integer().not_null().take();
-    let maybe = |name: &'static str| ColumnDef::new(name).big_integer().null().take();
-    let bytes = |name: &'static str, backend| match backend {
-        // MySQL's BLOB ends at 64 KiB.
-        DbBackend::MySql => ColumnDef::new(name).custom("longblob").not_null().take(),
-        _ => ColumnDef::new(name).blob().not_null().take(),
-    };
-    let mut table = Table::create();
-    table
-        .table(TABLE)
-        .col(ColumnDef::new("id").char_len(32).not_null().primary_key())
-        .col(ColumnDef::new("queue").string_len(64).not_null())
-        .col(ColumnDef::new("kind").string_len(100).not_null())
-        .col(bytes("payload", schema.backend()))
-        .col(bytes("result", schema.backend()))
-        .col(ColumnDef::new("unique_key").string_len(190).null())
-        .col(ColumnDef::new("last_error").string_len(1000).null());
-    for name in [
-        "priority",
-        "state",
-        "due_at",
-        "n_failed",
-        "retries_max",
-        "backoff_base_us",
-        "backoff_max_us",
-        "timeout_us",
-        "retention_us",
-        "fence",
-        "is_cancelled",
-        "enqueued_at",
-    ] {
-        table.col(number(name));
-    }
-    for name in [
-        "deadline_at",
-        "unique_until",
-        "lease_until",
-        "finished_at",
-        "keep_until",
-    ] {
-        table.col(maybe(name));
-    }
-    schema.run(&table);
-    let index = |name: &str| Index::create().name(name).table(TABLE).to_owned();
-    let mut next = index("ix_mosaic_task_next");
-    next.col("state").col("queue").col(("priority", IndexOrder::Desc));
-    schema.run(next.col("due_at").col("id"));
-    schema.run(index("ix_mosaic_task_due").col("state").col("due_at"));
-    schema.run(index("ix_mosaic_task_lease").col("state").col("lease_until"));
-    schema.run(index("ix_mosaic_task_keep").col("state").col("keep_until"));
-    schema.run(index("uq_mosaic_task_unique_key").unique().col("unique_key"));
+/// Those of them that change, in the order of [`mutable`].
+pub(super) const MUTABLE: [&str; 14] = [
+    "state",
+    "due_at",
+    "n_failed",
+    "fence",
+    "lease_until",
+    "is_cancelled",
+    "unique_key",
+    "unique_until",
+    "finished_at",
+    "keep_until",
+    "last_error",
+    "waits_for",
+    "n_awaited",
+    "is_awaited",
+];
+
+/// See the module documentation.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Extra {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    n_predecessors: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    n_merged: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Group>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<KeyLimit>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Numbers of states, as stored: never changed.
@@ -115,6 +95,38 @@ pub(super) fn number(state: State) -> i64 {
         State::Retry => 4,
         State::Completed => 5,
         State::Archived => 6,
+        State::Waiting => 7,
+    }
+}
+
+pub(super) fn wait_number(wait: Wait) -> i64 {
+    match wait {
+        Wait::Predecessors => 1,
+        Wait::Group => 2,
+        Wait::Turn => 3,
+    }
+}
+
+fn wait(number: i64) -> Result<Wait> {
+    let all = [Wait::Predecessors, Wait::Group, Wait::Turn];
+    let known = all.into_iter().find(|wait| wait_number(*wait) == number);
+    known.ok_or_else(|| Error::internal(format!("a task that waits for the unknown {number}")))
+}
+
+/// Returns what tasks with one limit have in `wait_key`. Keys hold no control characters.
+pub(super) fn limit_key(key: &str) -> String {
+    format!("k\n{key}")
+}
+
+/// Returns what tasks of one group have in `wait_key`.
+pub(super) fn group_key(queue: &QueueName, kind: &str, key: &str) -> String {
+    format!("g\n{queue}\n{kind}\n{key}")
+}
+
+fn wait_key(task: &Record) -> Option<String> {
+    match (&task.group, &task.limit) {
+        (Some(group), _) => Some(group_key(&task.queue, &task.kind, &group.key)),
+        (None, limit) => limit.as_ref().map(|limit| limit_key(&limit.key)),
     }
 }
 
@@ -130,7 +142,7 @@ fn span(duration: Duration) -> i64 {
 /// Begins an insert of tasks; one that is there already (by id or unique key) is left out.
 pub(super) fn insert() -> InsertStatement {
     let mut insert = Query::insert();
-    let columns = COLUMNS.into_iter().chain(["payload", "result"]);
+    let columns = COLUMNS.into_iter().chain(["wait_key", "payload", "result"]);
     insert.into_table(TABLE).columns(columns);
     insert.on_conflict(OnConflict::new().do_nothing_on(["id"]).to_owned());
     insert
@@ -163,34 +175,51 @@ pub(super) fn values(task: &Record, payload: &[u8]) -> Vec<SimpleExpr> {
     values.push(task.finished_at.map(micros).into());
     values.push(task.keep_until.map(micros).into());
     values.push(task.last_error.clone().into());
+    values.push(task.waits_for.map(wait_number).into());
+    values.push(i64::from(task.n_awaited).into());
+    values.push(i64::from(task.is_awaited).into());
+    values.push(extra(task).into());
+    values.push(wait_key(task).into());
     values.push(payload.to_vec().into());
     values.push(Vec::<u8>::new().into());
     values
 }
 
-/// Stores what of a task may change.
-pub(super) fn update(task: &Record) -> UpdateStatement {
-    let mut update = Query::update();
-    update
-        .table(TABLE)
-        .value("state", number(task.state))
-        .value("due_at", micros(task.due_at))
-        .value("n_failed", i64::from(task.n_failed))
-        .value("fence", task.fence)
-        .value("lease_until", task.lease_until.map(micros))
-        .value("is_cancelled", i64::from(task.is_cancelled))
-        .value("unique_key", task.unique.as_ref().map(|unique| unique.key.clone()))
-        .value("unique_until", task.unique.as_ref().map(|unique| micros(unique.until)))
-        .value("finished_at", task.finished_at.map(micros))
-        .value("keep_until", task.keep_until.map(micros))
-        .value("last_error", task.last_error.clone())
-        .and_where(Expr::col("id").eq(task.id.to_string()));
-    update
+fn extra(task: &Record) -> String {
+    let extra = Extra {
+        headers: task.headers.clone(),
+        n_predecessors: task.n_predecessors,
+        n_merged: task.n_merged,
+        group: task.group.clone(),
+        limit: task.limit.clone(),
+    };
+    serde_json::to_string(&extra).expect("maps of texts and numbers are JSON")
+}
+
+/// Returns what of a task may change, in the order of [`MUTABLE`].
+pub(super) fn mutable(task: &Record) -> [Value; 14] {
+    [
+        number(task.state).into(),
+        micros(task.due_at).into(),
+        i64::from(task.n_failed).into(),
+        task.fence.into(),
+        task.lease_until.map(micros).into(),
+        i64::from(task.is_cancelled).into(),
+        task.unique.as_ref().map(|unique| unique.key.clone()).into(),
+        task.unique.as_ref().map(|unique| micros(unique.until)).into(),
+        task.finished_at.map(micros).into(),
+        task.keep_until.map(micros).into(),
+        task.last_error.clone().into(),
+        task.waits_for.map(wait_number).into(),
+        i64::from(task.n_awaited).into(),
+        i64::from(task.is_awaited).into(),
+    ]
 }
 
 /// Reads a row with [`COLUMNS`].
 pub(super) fn read(row: &QueryResult) -> Result<Record> {
     let fields = Fields(row);
+    let extra: Extra = serde_json::from_str(&fields.get::<String>("extra")?).map_err(Error::internal)?;
     let unique: (Option<String>, Option<i64>) = (fields.get("unique_key")?, fields.get("unique_until")?);
     Ok(Record {
         id: TaskId::from_str(&fields.get::<String>("id")?)?,
@@ -219,21 +248,30 @@ pub(super) fn read(row: &QueryResult) -> Result<Record> {
         finished_at: fields.get::<Option<i64>>("finished_at")?.map(timestamp),
         keep_until: fields.get::<Option<i64>>("keep_until")?.map(timestamp),
         last_error: fields.get("last_error")?,
+        headers: extra.headers,
+        waits_for: fields.get::<Option<i64>>("waits_for")?.map(wait).transpose()?,
+        n_predecessors: extra.n_predecessors,
+        n_awaited: fields.count("n_awaited")?,
+        is_awaited: fields.get::<i64>("is_awaited")? != 0,
+        group: extra.group,
+        n_merged: extra.n_merged,
+        limit: extra.limit,
     })
 }
 
-struct Fields<'a>(&'a QueryResult);
+/// Values of a row by name.
+pub(super) struct Fields<'a>(pub(super) &'a QueryResult);
 
 impl Fields<'_> {
-    fn get<T: mosaic_sql::sea_orm::TryGetable>(&self, name: &str) -> Result<T> {
+    pub(super) fn get<T: TryGetable>(&self, name: &str) -> Result<T> {
         self.0.try_get("", name).map_err(|error: DbErr| into_error(error))
     }
 
-    fn count(&self, name: &str) -> Result<u32> {
+    pub(super) fn count(&self, name: &str) -> Result<u32> {
         Ok(u32::try_from(self.get::<i64>(name)?).unwrap_or(u32::MAX))
     }
 
-    fn span(&self, name: &str) -> Result<Duration> {
+    pub(super) fn span(&self, name: &str) -> Result<Duration> {
         Ok(Duration::from_micros(self.get::<i64>(name)?.unsigned_abs()))
     }
 }

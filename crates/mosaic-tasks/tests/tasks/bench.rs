@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mosaic_core::{ManualClock, Runtime, SystemRandom, Timestamp};
+use mosaic_core::{Context, ManualClock, Runtime, SystemRandom, Timestamp};
 use mosaic_sql::Database;
 use mosaic_tasks::{
     Claim, Claimed, Engine, Enqueued, Lease, MIGRATIONS, MemoryEngine, NewTask, Options, SqlEngine, TaskId,
@@ -77,7 +77,7 @@ impl Bench {
     }
 
     pub(crate) fn new_task(&self, options: Options) -> NewTask {
-        NewTask::new(&self.runtime, "mail", b"hello".to_vec(), options).unwrap()
+        NewTask::new(&Context::new(&self.runtime), "mail", b"hello".to_vec(), options).unwrap()
     }
 
     /// Adds one task of kind `mail`.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use mosaic_core::Runtime;
 use mosaic_tasks::{
-    Backoff, Command, Enqueued, Hold, NewTask, Options, Outcome, QueueName, Report, State, TaskId, UniqueFor, When,
+    Backoff, Command, Enqueued, Hold, NewTask, Options, Outcome, Page, QueueName, Report, Seen, State, TaskId,
+    UniqueFor, When,
 };
 
 use crate::bench::{Bench, LEASE, lease, mail};
@@ -24,8 +25,17 @@ fn failed() -> Outcome {
     }
 }
 
+fn page(state: State, after: Option<TaskId>) -> Page {
+    Page {
+        queue: QueueName::default(),
+        state,
+        after,
+        limit: 10,
+    }
+}
+
 async fn state(bench: &Bench, id: TaskId) -> Option<State> {
-    bench.engine.look(id).await.unwrap().map(|(task, _)| task.state)
+    bench.engine.look(id).await.unwrap().map(|seen| seen.task.state)
 }
 
 async fn count(bench: &Bench) -> Vec<(State, u64)> {
@@ -176,7 +186,7 @@ pub(crate) async fn a_result_is_kept_for_its_time(bench: &Bench) {
         .await;
     let claimed = bench.claim(1).await.remove(0);
     assert!(finish(bench, &claimed, succeeded()).await);
-    let (task, result) = bench.engine.look(id).await.unwrap().unwrap();
+    let Seen { task, result, .. } = bench.engine.look(id).await.unwrap().unwrap();
     assert_eq!((task.state, result.as_slice()), (State::Completed, &b"42"[..]));
     assert_eq!(bench.engine.purge(10).await.unwrap(), 0);
     bench.clock.advance(60 * SECOND);
@@ -202,7 +212,7 @@ pub(crate) async fn a_poison_task_lands_in_the_archive(bench: &Bench) {
         assert_eq!(bench.claim(1).await, []);
         bench.clock.advance(SECOND);
     }
-    let (task, _) = bench.engine.look(id).await.unwrap().unwrap();
+    let task = bench.engine.look(id).await.unwrap().unwrap().task;
     assert_eq!(
         (task.state, task.n_failed, task.last_error.as_deref()),
         (State::Archived, 3, Some("no pe"))
@@ -237,20 +247,12 @@ pub(crate) async fn people_command_tasks(bench: &Bench) {
         [Hold::Cancelled]
     );
     assert!(finish(bench, &claimed, failed()).await);
-    let archived = bench
-        .engine
-        .list(&QueueName::default(), State::Archived, None, 10)
-        .await
-        .unwrap();
+    let archived = bench.engine.list(&page(State::Archived, None)).await.unwrap();
     assert_eq!(
         archived.iter().map(|task| task.id).collect::<Vec<_>>(),
         [now, cancelled]
     );
-    let rest = bench
-        .engine
-        .list(&QueueName::default(), State::Archived, Some(now), 10)
-        .await
-        .unwrap();
+    let rest = bench.engine.list(&page(State::Archived, Some(now))).await.unwrap();
     assert_eq!(rest.iter().map(|task| task.id).collect::<Vec<_>>(), [cancelled]);
 }
 

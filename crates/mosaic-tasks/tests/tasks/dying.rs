@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mosaic_core::Result;
 use mosaic_tasks::{
-    Claim, Claimed, Command, Engine, Enqueued, Hold, Lease, MemoryEngine, NewTask, Promoted, QueueName, Record, Report,
-    State, TaskId,
+    Claim, Claimed, Command, Commanded, Engine, Enqueued, Flow, Hold, Lease, NewTask, Page, Promoted, QueueName,
+    QueueStatus, Record, Report, Schedule, Schedules, Seen, State, Step, TaskId,
 };
 use tokio::sync::watch;
 
 pub(crate) struct Dying {
-    inner: Arc<MemoryEngine>,
+    inner: Arc<dyn Engine>,
     n_calls: AtomicUsize,
     dies_at: usize,
     is_after: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Dying {
 }
 
 impl Dying {
-    pub(crate) fn new(inner: Arc<MemoryEngine>, dies_at: usize, is_after: bool) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Engine>, dies_at: usize, is_after: bool) -> Self {
         Self {
             inner,
             n_calls: AtomicUsize::new(0),
@@ -87,15 +87,43 @@ impl Engine for Dying {
         self.inner.command(id, command).await
     }
 
+    async fn command_all(&self, page: &Page, command: Command) -> Result<Commanded> {
+        self.inner.command_all(page, command).await
+    }
+
+    async fn set_payload(&self, id: TaskId, payload: &[u8]) -> Result<()> {
+        self.inner.set_payload(id, payload).await
+    }
+
+    async fn set_flow(&self, queue: &QueueName, flow: Flow) -> Result<()> {
+        self.inner.set_flow(queue, flow).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueStatus>> {
+        self.inner.queues().await
+    }
+
     async fn counts(&self, queue: &QueueName) -> Result<Vec<(State, u64)>> {
         self.inner.counts(queue).await
     }
 
-    async fn list(&self, queue: &QueueName, state: State, after: Option<TaskId>, limit: usize) -> Result<Vec<Record>> {
-        self.inner.list(queue, state, after, limit).await
+    async fn list(&self, page: &Page) -> Result<Vec<Record>> {
+        self.inner.list(page).await
     }
 
-    async fn look(&self, id: TaskId) -> Result<Option<(Record, Vec<u8>)>> {
+    async fn look(&self, id: TaskId) -> Result<Option<Seen>> {
         self.inner.look(id).await
+    }
+
+    async fn declare(&self, owner: &str, schedules: &[Schedule]) -> Result<()> {
+        self.inner.declare(owner, schedules).await
+    }
+
+    async fn schedules(&self, owner: &str) -> Result<Schedules> {
+        self.inner.schedules(owner).await
+    }
+
+    async fn step(&self, step: &Step) -> Result<bool> {
+        self.call(self.inner.step(step)).await
     }
 }

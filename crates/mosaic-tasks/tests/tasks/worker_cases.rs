@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mosaic_core::{Clock, Context, Error, Result, Runtime, SystemRandom, TaskGroup, Timestamp};
 use mosaic_tasks::{
-    Command, Engine, Enqueued, Handlers, MemoryEngine, Options, Queue, QueueName, State, Task, TaskId, When, Worker,
-    WorkerOptions,
+    Command, Engine, Enqueued, Handlers, MemoryEngine, Options, Queue, QueueName, State, Task, TaskContext, TaskId,
+    When, Worker, WorkerOptions,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ impl Task for Job {
     type Needs = Log;
     type Output = String;
 
-    async fn run(self, log: &Log, cx: &Context) -> Result<String> {
+    async fn run(self, log: &Log, cx: &TaskContext) -> Result<String> {
         assert!(cx.idempotency_key().is_some());
         log.0.lock().unwrap().push(self.number);
         match self.mood {
@@ -113,7 +113,12 @@ impl Stage {
     }
 
     async fn add(&self, number: u32, mood: Mood, options: Options) -> TaskId {
-        match self.queue.enqueue(&Job { number, mood }, options).await.unwrap() {
+        match self
+            .queue
+            .enqueue(&Context::new(&self.runtime), &Job { number, mood }, options)
+            .await
+            .unwrap()
+        {
             Enqueued::Added(id) => id,
             other => panic!("{other:?}"),
         }
@@ -145,7 +150,7 @@ impl Stage {
     }
 
     async fn error_of(&self, id: TaskId) -> String {
-        self.engine.look(id).await.unwrap().unwrap().0.last_error.unwrap()
+        self.engine.look(id).await.unwrap().unwrap().task.last_error.unwrap()
     }
 }
 
@@ -204,7 +209,7 @@ async fn the_output_is_kept_with_the_task() {
     };
     let id = stage.add(3, Mood::Work, kept).await;
     stage.until_count(&[(State::Completed, 1)]).await;
-    assert_eq!(stage.engine.look(id).await.unwrap().unwrap().1, b"\"done 3\"");
+    assert_eq!(stage.engine.look(id).await.unwrap().unwrap().result, b"\"done 3\"");
     stage.until_count(&[]).await;
 }
 
@@ -316,7 +321,7 @@ async fn a_drain_waits_for_short_tasks_and_gives_long_ones_back() {
     assert_eq!(stage.group.shutdown(20 * SECOND).await, 0);
     assert_eq!(begun.elapsed().as_secs(), 8);
     assert_eq!(stage.count().await, [(State::Pending, 1)]);
-    let (task, _) = stage.engine.look(long).await.unwrap().unwrap();
+    let task = stage.engine.look(long).await.unwrap().unwrap().task;
     assert_eq!(task.n_failed, 0, "given back, not failed");
 }
 

@@ -1,108 +1,27 @@
 //! The life of a task as pure functions: from a task, an event and the time to the task after it.
 //!
 //! ```text
-//! Scheduled -> Pending -> Active -> Completed (or gone, without retention)
-//!                 ^         |
-//!                 +- Retry <+-> Archived
+//! Waiting -> Scheduled -> Pending -> Active -> Completed (or gone, without retention)
+//!                            ^         |
+//!                            +- Retry <+-> Archived
 //! ```
-//! Engines fetch a task, ask [`apply`] and store the answer; none has rules of its own, so all of them agree. A task only
-//! goes by succeeding, by a person's [`Event::Delete`], or by having been kept for its time after it ended.
+//! A task only goes by succeeding, by being merged with its group, by a person's [`Event::Delete`], or after it ended: when it
+//! was kept for its time, or there are too many.
 //! The fencing number rises with each claim: what an earlier holder reports is refused by [`holds`].
 
 use std::time::Duration;
 
 use mosaic_core::{Error, Timestamp};
 
-use crate::id::{QueueName, TaskId};
-use crate::options::{Backoff, NewTask, When};
+use super::record::{Record, State, Unique, Wait};
+use crate::id::TaskId;
+use crate::new_task::NewTask;
+use crate::options::When;
 
 /// How long archived tasks are kept for somebody to look at.
 pub const ARCHIVED_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Of the text of a failure this many bytes are kept.
 const ERROR_MAX: usize = 1000;
-
-/// Where a task is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// Due, waits for a worker.
-    Pending,
-    /// Not due yet.
-    Scheduled,
-    /// A worker has it, for as long as its lease lasts.
-    Active,
-    /// Failed, waits for its next attempt.
-    Retry,
-    /// Succeeded, kept for its result.
-    Completed,
-    /// Given up: out of retries, cancelled, or past its deadline.
-    Archived,
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 6] = [
-        Self::Pending,
-        Self::Scheduled,
-        Self::Active,
-        Self::Retry,
-        Self::Completed,
-        Self::Archived,
-    ];
-}
-
-/// A key that no other task holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unique {
-    /// The key.
-    pub key: String,
-    /// Until when, if the task does not end before.
-    pub until: Timestamp,
-}
-
-/// A task without its payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Id.
-    pub id: TaskId,
-    /// Queue.
-    pub queue: QueueName,
-    /// Which handler runs it.
-    pub kind: String,
-    /// Higher goes first.
-    pub priority: u8,
-    /// Where it is in its life.
-    pub state: State,
-    /// When it may run.
-    pub due_at: Timestamp,
-    /// Attempts that failed or whose lease ran out.
-    pub n_failed: u32,
-    /// How many of them are followed by another attempt.
-    pub retries_max: u32,
-    /// Pauses between attempts.
-    pub backoff: Backoff,
-    /// Longest time of one attempt.
-    pub timeout: Duration,
-    /// After this no attempt is begun.
-    pub deadline: Option<Timestamp>,
-    /// How long it is kept after it succeeded.
-    pub retention: Duration,
-    /// The key it holds.
-    pub unique: Option<Unique>,
-    /// Rises with each claim.
-    pub fence: i64,
-    /// Until when its worker may be trusted to have it.
-    pub lease_until: Option<Timestamp>,
-    /// Has somebody asked to cancel it while it ran?
-    pub is_cancelled: bool,
-    /// When it was enqueued.
-    pub enqueued_at: Timestamp,
-    /// When it was completed or archived.
-    pub finished_at: Option<Timestamp>,
-    /// Until when it is kept now that it has ended.
-    pub keep_until: Option<Timestamp>,
-    /// Text of the last failure.
-    pub last_error: Option<String>,
-}
 
 /// What may happen to a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +66,21 @@ pub enum Event {
     Delete,
     /// The time for which it is kept may be over.
     Purge,
+    /// It has ended, and there are too many like it.
+    Evict,
+    /// A task that had to succeed before it has.
+    PredecessorSucceeded,
+    /// A task that had to succeed before it will not any more.
+    PredecessorGone {
+        /// Which.
+        id: TaskId,
+    },
+    /// Its key allows no more at the moment.
+    Hold,
+    /// Its key may allow it now.
+    Turn,
+    /// It becomes a part of the task of its group.
+    Merge,
 }
 
 /// What an event leaves.
@@ -169,20 +103,29 @@ impl From<Refused> for Error {
     }
 }
 
-/// Returns the task that `new` becomes when it is enqueued at `now`.
-pub fn enqueued(new: &NewTask, now: Timestamp) -> Record {
+/// Returns the task that `new` becomes when it is enqueued at `now`, while `n_awaited` of its predecessors have not succeeded.
+pub fn enqueued(new: &NewTask, n_awaited: u32, now: Timestamp) -> Record {
     let options = new.options();
     let due_at = match options.when {
         When::Now => now,
         When::In(pause) => now.plus(pause),
         When::At(time) => time,
     };
+    let waits_for = match &options.group {
+        _ if n_awaited > 0 => Some(Wait::Predecessors),
+        Some(_) => Some(Wait::Group),
+        None => None,
+    };
     Record {
         id: new.id(),
         queue: options.queue.clone(),
         kind: new.kind().to_owned(),
         priority: options.priority,
-        state: if due_at > now { State::Scheduled } else { State::Pending },
+        state: if waits_for.is_some() {
+            State::Waiting
+        } else {
+            free(due_at, now)
+        },
         due_at,
         n_failed: 0,
         retries_max: options.retries_max,
@@ -201,7 +144,20 @@ pub fn enqueued(new: &NewTask, now: Timestamp) -> Record {
         finished_at: None,
         keep_until: None,
         last_error: None,
+        headers: options.headers.clone(),
+        waits_for,
+        n_predecessors: u32::try_from(new.predecessors().len()).unwrap_or(u32::MAX),
+        n_awaited,
+        is_awaited: false,
+        group: options.group.clone(),
+        n_merged: 0,
+        limit: options.limit.clone(),
     }
+}
+
+/// Where a task is that waits for nothing but its time.
+fn free(due_at: Timestamp, now: Timestamp) -> State {
+    if due_at > now { State::Scheduled } else { State::Pending }
 }
 
 /// Has the claim that was given the number `fence` still got the task?
@@ -209,12 +165,23 @@ pub fn holds(task: &Record, fence: i64) -> bool {
     task.state == State::Active && task.fence == fence
 }
 
+/// May somebody give `task` another payload?
+///
+/// # Errors
+/// [`Refused`] if it runs, or has succeeded.
+pub fn may_change(task: &Record) -> Result<(), Refused> {
+    match task.state {
+        State::Active | State::Completed => Err(Refused(task.state)),
+        State::Pending | State::Scheduled | State::Retry | State::Archived | State::Waiting => Ok(()),
+    }
+}
+
 /// Returns what `event` makes of `task` at `now`.
 ///
 /// # Errors
 /// [`Refused`] where the event does not fit: nothing changes.
 pub fn apply(task: &Record, event: &Event, now: Timestamp) -> Result<Next, Refused> {
-    use State::{Active, Archived, Completed, Pending, Retry, Scheduled};
+    use State::{Active, Archived, Completed, Pending, Retry, Scheduled, Waiting};
     let next = match (task.state, event) {
         (Scheduled | Retry, Event::Due) if task.due_at <= now => waiting(task, Pending, task.due_at),
         (Pending, Event::Claim { .. }) if is_too_late(task, now) => archived(task, now, "the deadline has passed"),
@@ -235,20 +202,58 @@ pub fn apply(task: &Record, event: &Event, now: Timestamp) -> Result<Next, Refus
             is_cancelled: true,
             ..task.clone()
         },
-        (Pending | Scheduled | Retry, Event::Cancel) => archived(task, now, "cancelled"),
+        (Pending | Scheduled | Retry | Waiting, Event::Cancel) => archived(task, now, "cancelled"),
         (Pending, Event::RunNow) => task.clone(),
-        (Scheduled | Retry | Archived, Event::RunNow) => again(task, now),
-        (Pending | Scheduled | Retry, Event::Archive) => {
+        (Scheduled | Retry | Archived | Waiting, Event::RunNow) => again(task, now),
+        (Pending | Scheduled | Retry | Waiting, Event::Archive) => {
             let why = task.last_error.clone().unwrap_or_else(|| "archived".to_owned());
             archived(task, now, &why)
         }
-        (Pending | Scheduled | Retry | Completed | Archived, Event::Delete) => return Ok(Next::Gone),
+        (Pending | Scheduled | Retry | Completed | Archived | Waiting, Event::Delete) => return Ok(Next::Gone),
         (Completed | Archived, Event::Purge) if task.keep_until.is_some_and(|until| until <= now) => {
             return Ok(Next::Gone);
         }
+        (Completed | Archived, Event::Evict) => return Ok(Next::Gone),
+        (Pending, Event::Hold) if task.limit.is_some() => held(task, Wait::Turn),
+        (Waiting, event) => return waited(task, event, now),
         (state, _) => return Err(Refused(state)),
     };
     Ok(Next::Kept(Box::new(next)))
+}
+
+/// What ends the waiting of a task.
+fn waited(task: &Record, event: &Event, now: Timestamp) -> Result<Next, Refused> {
+    let next = match (task.waits_for, event) {
+        (Some(Wait::Turn), Event::Turn) => waiting(task, State::Pending, task.due_at),
+        (Some(Wait::Group), Event::Merge) => return Ok(Next::Gone),
+        (Some(Wait::Predecessors), Event::PredecessorSucceeded) => {
+            let n_awaited = task.n_awaited.saturating_sub(1);
+            let task = Record {
+                n_awaited,
+                ..task.clone()
+            };
+            if n_awaited > 0 {
+                task
+            } else {
+                waiting(&task, free(task.due_at, now), task.due_at)
+            }
+        }
+        (Some(Wait::Predecessors), Event::PredecessorGone { id }) => archived(
+            task,
+            now,
+            &format!("task {id}, which had to succeed before it, is gone"),
+        ),
+        _ => return Err(Refused(State::Waiting)),
+    };
+    Ok(Next::Kept(Box::new(next)))
+}
+
+fn held(task: &Record, waits_for: Wait) -> Record {
+    Record {
+        state: State::Waiting,
+        waits_for: Some(waits_for),
+        ..task.clone()
+    }
 }
 
 fn is_too_late(task: &Record, now: Timestamp) -> bool {
@@ -269,16 +274,19 @@ fn waiting(task: &Record, state: State, due_at: Timestamp) -> Record {
         state,
         due_at,
         lease_until: None,
+        waits_for: None,
         ..task.clone()
     }
 }
 
+/// Whoever wants it now does not want to wait for anything: a group or tasks that come before.
 fn again(task: &Record, now: Timestamp) -> Record {
     Record {
         n_failed: 0,
         is_cancelled: false,
         finished_at: None,
         keep_until: None,
+        n_awaited: 0,
         ..waiting(task, State::Pending, now)
     }
 }
@@ -309,6 +317,7 @@ fn ended(task: &Record, state: State, now: Timestamp, keep: Duration) -> Record 
         state,
         unique: None,
         lease_until: None,
+        waits_for: None,
         finished_at: Some(now),
         keep_until: Some(now.plus(keep)),
         ..task.clone()
@@ -319,7 +328,3 @@ fn ended(task: &Record, state: State, now: Timestamp, keep: Duration) -> Record 
 fn shortened(error: &str) -> String {
     error[..error.floor_char_boundary(ERROR_MAX)].replace('\0', " ")
 }
-
-#[cfg(test)]
-#[path = "model_tests.rs"]
-mod tests;
