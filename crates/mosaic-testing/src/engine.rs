@@ -3,8 +3,7 @@
 use mosaic::Runtime;
 use mosaic::sql::sea_orm::{ConnectionTrait as _, Database as Connection};
 
-/// Returns the URL in the variable `name` (`MOSAIC_TEST_POSTGRES`, `MOSAIC_TEST_MYSQL`, `MOSAIC_TEST_REDIS`,
-/// `MOSAIC_TEST_ETCD`).
+/// Returns the URL in the variable `name`, e.g. `MOSAIC_TEST_POSTGRES`; `./dev engines env` prints them all.
 ///
 /// `None`, with a line that says so, if it is not set.
 ///
