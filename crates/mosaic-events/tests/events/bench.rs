@@ -1,17 +1,20 @@
 //! Where a case finds its engine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mosaic_core::{Context, Runtime};
+use mosaic_core::{Context, Result, Runtime};
 use mosaic_events::{
-    BUS_MIGRATIONS, Bus, Change, Delivered, Event, GroupName, LogBus, LogBusOptions, Member, Message, Mode, Start,
-    TopicName,
+    BUS_MIGRATIONS, Bus, Change, Delivered, Event, GroupName, LogBus, LogBusOptions, MIGRATIONS, Member, Message, Mode,
+    Start, TopicName,
 };
-use mosaic_sql::Database;
+use mosaic_sql::sea_orm::ConnectionTrait;
+use mosaic_sql::sea_orm::sea_query::{ColumnDef, Expr, ExprTrait as _, Order, Query, Table};
+use mosaic_sql::{Database, Migration, into_error};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, Executor};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Longer than any machine needs for what is to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -38,7 +41,10 @@ pub(crate) struct Bench {
     /// The same, if it is the embedded one.
     log: Option<LogBus>,
     pub(crate) runtime: Runtime,
-    pub(crate) database: Option<Database>,
+    /// The database of a module that publishes and consumes.
+    pub(crate) module: Database,
+    /// Is the bus in it?
+    is_embedded: bool,
     /// URL of the server and the statement that removes the namespace.
     namespace: Option<(String, String)>,
 }
@@ -51,7 +57,8 @@ impl Bench {
             bus: Arc::new(bus.clone()),
             log: Some(bus),
             runtime,
-            database: None,
+            module: open("sqlite::memory:", "module").await,
+            is_embedded: false,
             namespace: None,
         })
     }
@@ -77,23 +84,23 @@ impl Bench {
 
     async fn sql(url: &str, module: &str, namespace: Option<(String, String)>) -> Self {
         let runtime = Runtime::system();
-        let sql_options = mosaic_sql::Options::default();
-        let database = Database::open(url, module, &sql_options, BUS_MIGRATIONS).await.unwrap();
+        let database = open(url, module).await;
         let bus = LogBus::embedded(&database, &runtime, options());
         Self {
             bus: Arc::new(bus.clone()),
             log: Some(bus),
             runtime,
-            database: Some(database),
+            module: database,
+            is_embedded: true,
             namespace,
         }
     }
 
     /// Returns the bus as another process would have it.
     pub(crate) fn elsewhere(&self) -> Arc<dyn Bus> {
-        match &self.database {
-            None => self.bus.clone(),
-            Some(database) => Arc::new(LogBus::embedded(database, &self.runtime, options())),
+        match self.is_embedded {
+            false => self.bus.clone(),
+            true => Arc::new(LogBus::embedded(&self.module, &self.runtime, options())),
         }
     }
 
@@ -107,9 +114,7 @@ impl Bench {
 
     /// Leaves nothing behind in an engine that outlives the test.
     pub(crate) async fn remove(self) {
-        if let Some(database) = self.database {
-            database.close().await;
-        }
+        self.module.close().await;
         if let Some((server, drop)) = self.namespace {
             execute(&server, &drop).await;
         }
@@ -130,6 +135,74 @@ impl Bench {
             .map(|(account, version)| self.message(account, version))
             .collect();
         self.bus.publish(&messages).await.unwrap();
+    }
+}
+
+/// What a consumer of a test does: notes what it saw, in a table without a unique key.
+const EFFECTS: Migration = Migration {
+    name: "0001_create_effect",
+    up: |schema| {
+        let mut table = Table::create();
+        table
+            .table("effect")
+            .col(
+                ColumnDef::new("seq")
+                    .big_integer()
+                    .not_null()
+                    .auto_increment()
+                    .primary_key(),
+            )
+            .col(ColumnDef::new("kind").string_len(20).not_null())
+            .col(ColumnDef::new("account").string_len(80).not_null())
+            .col(ColumnDef::new("version").big_integer().not_null());
+        schema.run(&table);
+    },
+};
+
+/// Opens a module's database with all tables of this crate.
+pub(crate) async fn open(url: &str, module: &str) -> Database {
+    let migrations = [BUS_MIGRATIONS, MIGRATIONS, mosaic_lease::MIGRATIONS, &[EFFECTS]].concat();
+    Database::open(url, module, &mosaic_sql::Options::default(), &migrations)
+        .await
+        .unwrap()
+}
+
+/// Notes an effect in `db`, a database or a transaction of it.
+pub(crate) async fn note(db: &impl ConnectionTrait, kind: &str, event: &Counted) -> Result<()> {
+    let mut insert = Query::insert();
+    insert.into_table("effect").columns(["kind", "account", "version"]);
+    insert.values_panic([
+        kind.into(),
+        event.account.as_str().into(),
+        (event.version as i64).into(),
+    ]);
+    db.execute(&insert).await.map(|_| ()).map_err(into_error)
+}
+
+/// Returns the versions noted of each account, as they were noted.
+pub(crate) async fn noted(db: &Database, kind: &str) -> BTreeMap<String, Vec<u64>> {
+    let mut find = Query::select();
+    find.columns(["account", "version"])
+        .from("effect")
+        .and_where(Expr::col("kind").eq(kind));
+    find.order_by("seq", Order::Asc);
+    let mut noted: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for row in db.query_all(&find).await.unwrap() {
+        let version: i64 = row.try_get("", "version").unwrap();
+        noted
+            .entry(row.try_get("", "account").unwrap())
+            .or_default()
+            .push(version as u64);
+    }
+    noted
+}
+
+/// Waits until `holds` does.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + SOON;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not soon: {what}");
+        sleep(Duration::from_millis(5)).await;
     }
 }
 

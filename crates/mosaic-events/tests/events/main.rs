@@ -4,7 +4,9 @@
 
 mod bench;
 mod bus_cases;
+mod consumer_cases;
 mod group_cases;
+mod outbox_cases;
 
 use bench::Bench;
 
@@ -43,6 +45,17 @@ macro_rules! contracts {
             group_cases::who_lost_a_partition_cannot_commit,
             group_cases::a_group_begins_where_it_is_told_and_moves,
             group_cases::a_paused_partition_rests_alone,
+            consumer_cases::events_are_handled_once_in_order_and_in_their_trace,
+            consumer_cases::a_poison_event_becomes_a_dead_letter_and_can_be_replayed,
+            consumer_cases::of_a_batch_only_the_poison_event_is_dead,
+            consumer_cases::a_failing_key_does_not_hold_up_others_and_keeps_its_order,
+            consumer_cases::unknown_events_are_skipped_and_a_stopped_group_goes_on_later,
+            consumer_cases::every_process_hears_what_is_broadcast,
+            outbox_cases::what_commits_is_published_and_nothing_else,
+            outbox_cases::a_relay_that_lost_its_lease_marks_nothing,
+            outbox_cases::two_relays_send_everything_once_and_follow_each_other,
+            outbox_cases::a_bus_that_is_away_delays_and_poison_does_not_block,
+            outbox_cases::tasks_go_to_their_sink_and_old_rows_are_deleted,
         );)*
     };
 }
