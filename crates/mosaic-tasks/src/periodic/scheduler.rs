@@ -69,15 +69,22 @@ impl Scheduler {
         }
     }
 
-    async fn declare(&self) -> Result<()> {
+    /// Makes its schedules known; [`Scheduler::run`] does it first.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn declare(&self) -> Result<()> {
         let engine = self.queue.engine();
         let now = engine.schedules(&self.owner).await?.now;
         let schedules = self.periodic.iter().map(|periodic| periodic.schedule(&self.owner, now));
         engine.declare(&self.owner, &schedules.collect::<Vec<_>>()).await
     }
 
-    /// Fires what is due; returns how long to wait for the next one.
-    async fn fire(&self) -> Result<Duration> {
+    /// Fires what is due, and returns how long to wait for the next one; [`Scheduler::run`] does it again and again.
+    ///
+    /// # Errors
+    /// Failures of the store: what was not fired yet is still due.
+    pub async fn fire(&self) -> Result<Duration> {
         let engine = self.queue.engine();
         let stored = engine.schedules(&self.owner).await?;
         let cx = Context::new(self.queue.runtime());

@@ -4,6 +4,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Parts, SWEEP_MAX, warn};
 
+/// Most tasks that are deleted in one pass: each pass counts all that have ended.
+const PURGE_MAX: usize = 5000;
+
 impl Parts {
     /// Extends the leases in hand, for ever.
     pub(super) async fn keep_leases(&self) {
@@ -56,8 +59,8 @@ impl Parts {
 
     async fn purge(&self) {
         loop {
-            match self.engine().purge(SWEEP_MAX).await {
-                Ok(n_purged) if n_purged < SWEEP_MAX => return,
+            match self.engine().purge(PURGE_MAX).await {
+                Ok(n_purged) if n_purged < PURGE_MAX => return,
                 Ok(_) => {}
                 Err(error) => return warn(&error, "cannot delete old tasks"),
             }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use mosaic_core::{Context, ManualClock, Runtime, SystemRandom, Timestamp};
 use mosaic_sql::Database;
 use mosaic_tasks::{
-    Claim, Claimed, Engine, Enqueued, Lease, MIGRATIONS, MemoryEngine, NewTask, Options, SqlEngine, TaskId,
+    Claim, Claimed, Engine, Enqueued, Lease, MIGRATIONS, MemoryEngine, NewTask, Options, Outcome, Report, SqlEngine,
+    TaskId,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
@@ -100,6 +101,31 @@ pub(crate) fn mail(limit: usize) -> Claim {
         limit,
         lease: LEASE,
     }
+}
+
+pub(crate) fn succeeded(result: &[u8]) -> Outcome {
+    Outcome::Succeeded {
+        result: result.to_vec(),
+    }
+}
+
+pub(crate) fn failed() -> Outcome {
+    Outcome::Failed {
+        error: "no\0pe".to_owned(),
+        is_final: false,
+    }
+}
+
+pub(crate) fn reported(claimed: &Claimed, outcome: Outcome) -> Report {
+    Report {
+        lease: lease(claimed),
+        outcome,
+    }
+}
+
+/// Reports on a task; returns whether the report was taken.
+pub(crate) async fn report(bench: &Bench, claimed: &Claimed, outcome: Outcome) -> bool {
+    bench.engine.finish(&[reported(claimed, outcome)]).await.unwrap()[0]
 }
 
 pub(crate) fn lease(claimed: &Claimed) -> Lease {

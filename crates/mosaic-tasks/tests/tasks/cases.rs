@@ -10,20 +10,9 @@ use mosaic_tasks::{
     UniqueFor, When,
 };
 
-use crate::bench::{Bench, LEASE, lease, mail};
+use crate::bench::{Bench, LEASE, failed, lease, mail, report, reported, succeeded};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn succeeded() -> Outcome {
-    Outcome::Succeeded { result: b"42".to_vec() }
-}
-
-fn failed() -> Outcome {
-    Outcome::Failed {
-        error: "no\0pe".to_owned(),
-        is_final: false,
-    }
-}
 
 fn page(state: State, after: Option<TaskId>) -> Page {
     Page {
@@ -121,7 +110,7 @@ pub(crate) async fn a_unique_key_is_held_until_the_end_or_its_time(bench: &Bench
     assert_eq!(claimed.len(), 1);
     let again = bench.engine.enqueue(&[bench.new_task(unique())]).await.unwrap();
     assert_eq!(again, [Enqueued::Duplicate { of: first }]);
-    finish(bench, &claimed[0], succeeded()).await;
+    report(bench, &claimed[0], succeeded(b"42")).await;
     let second = bench.add(unique()).await;
     bench.clock.advance(60 * SECOND - Duration::from_micros(1));
     let again = bench.engine.enqueue(&[bench.new_task(unique())]).await.unwrap();
@@ -129,14 +118,6 @@ pub(crate) async fn a_unique_key_is_held_until_the_end_or_its_time(bench: &Bench
     bench.clock.advance(Duration::from_micros(1));
     bench.add(unique()).await;
     assert_eq!(count(bench).await, [(State::Pending, 2)]);
-}
-
-async fn finish(bench: &Bench, claimed: &mosaic_tasks::Claimed, outcome: Outcome) -> bool {
-    let report = Report {
-        lease: lease(claimed),
-        outcome,
-    };
-    bench.engine.finish(&[report]).await.unwrap()[0]
 }
 
 pub(crate) async fn a_lost_lease_returns_the_task_and_refuses_the_old_worker(bench: &Bench) {
@@ -152,12 +133,12 @@ pub(crate) async fn a_lost_lease_returns_the_task_and_refuses_the_old_worker(ben
     let new = bench.claim(1).await.remove(0);
     assert_eq!((new.task.id, new.task.n_failed), (id, 1));
     assert!(new.task.fence > old.task.fence);
-    assert!(!finish(bench, &old, succeeded()).await);
+    assert!(!report(bench, &old, succeeded(b"42")).await);
     let holds = bench.engine.extend(&[lease(&old), lease(&new)], LEASE).await.unwrap();
     assert_eq!(holds, [Hold::Lost, Hold::Kept]);
     assert_eq!(state(bench, id).await, Some(State::Active));
-    assert!(finish(bench, &new, succeeded()).await);
-    assert!(!finish(bench, &new, succeeded()).await);
+    assert!(report(bench, &new, succeeded(b"42")).await);
+    assert!(!report(bench, &new, succeeded(b"42")).await);
     assert_eq!(state(bench, id).await, None);
 }
 
@@ -172,7 +153,7 @@ pub(crate) async fn heartbeats_keep_a_lease(bench: &Bench) {
         );
         assert_eq!(bench.engine.expire(10).await.unwrap(), 0);
     }
-    assert!(finish(bench, &claimed, Outcome::Released).await);
+    assert!(report(bench, &claimed, Outcome::Released).await);
     let again = bench.claim(1).await.remove(0);
     assert_eq!((again.task.id, again.task.n_failed), (claimed.task.id, 0));
 }
@@ -185,7 +166,7 @@ pub(crate) async fn a_result_is_kept_for_its_time(bench: &Bench) {
         })
         .await;
     let claimed = bench.claim(1).await.remove(0);
-    assert!(finish(bench, &claimed, succeeded()).await);
+    assert!(report(bench, &claimed, succeeded(b"42")).await);
     let Seen { task, result, .. } = bench.engine.look(id).await.unwrap().unwrap();
     assert_eq!((task.state, result.as_slice()), (State::Completed, &b"42"[..]));
     assert_eq!(bench.engine.purge(10).await.unwrap(), 0);
@@ -208,7 +189,7 @@ pub(crate) async fn a_poison_task_lands_in_the_archive(bench: &Bench) {
     for _ in 0..3 {
         bench.engine.promote(10).await.unwrap();
         let claimed = bench.claim(1).await.remove(0);
-        assert!(finish(bench, &claimed, failed()).await);
+        assert!(report(bench, &claimed, failed()).await);
         assert_eq!(bench.claim(1).await, []);
         bench.clock.advance(SECOND);
     }
@@ -246,7 +227,7 @@ pub(crate) async fn people_command_tasks(bench: &Bench) {
         bench.engine.extend(&[lease(&claimed)], LEASE).await.unwrap(),
         [Hold::Cancelled]
     );
-    assert!(finish(bench, &claimed, failed()).await);
+    assert!(report(bench, &claimed, failed()).await);
     let archived = bench.engine.list(&page(State::Archived, None)).await.unwrap();
     assert_eq!(
         archived.iter().map(|task| task.id).collect::<Vec<_>>(),
@@ -263,10 +244,7 @@ pub(crate) async fn batches_are_large_and_keep_their_order(bench: &Bench) {
     assert_eq!(answers, ids.iter().copied().map(Enqueued::Added).collect::<Vec<_>>());
     let claimed = bench.claim(1200).await;
     assert_eq!(claimed.iter().map(|claimed| claimed.task.id).collect::<Vec<_>>(), ids);
-    let report = |claimed| Report {
-        lease: lease(claimed),
-        outcome: succeeded(),
-    };
+    let report = |claimed| reported(claimed, succeeded(b"42"));
     let reports: Vec<Report> = claimed.iter().map(report).collect();
     assert!(bench.engine.finish(&reports).await.unwrap().iter().all(|taken| *taken));
     assert_eq!(count(bench).await, []);
@@ -300,12 +278,12 @@ pub(crate) async fn nothing_vanishes_whatever_happens(bench: &Bench) {
             2 | 3 => hands.extend(bench.claim(1 + random.random_below(3) as usize).await),
             4 if !hands.is_empty() => {
                 let claimed = hands.swap_remove(random.random_below(hands.len() as u64) as usize);
-                n_succeeded += u64::from(finish(bench, &claimed, succeeded()).await);
+                n_succeeded += u64::from(report(bench, &claimed, succeeded(b"42")).await);
             }
             5 if !hands.is_empty() => {
                 let claimed = hands.swap_remove(random.random_below(hands.len() as u64) as usize);
                 let outcomes = [failed(), Outcome::Released];
-                finish(bench, &claimed, outcomes[random.random_below(2) as usize].clone()).await;
+                report(bench, &claimed, outcomes[random.random_below(2) as usize].clone()).await;
             }
             6 => drop(bench.engine.expire(2).await.unwrap()),
             _ => {
