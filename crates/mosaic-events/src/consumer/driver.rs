@@ -64,11 +64,8 @@ impl Driver {
     async fn ask(&mut self, stop: &mut StopSignal, paused: &mut watch::Receiver<bool>) -> Option<Result<Change>> {
         let mut next = pin!(ask(self.ask_at, &mut self.member));
         loop {
-            let batch_at = if *paused.borrow_and_update() {
-                None
-            } else {
-                self.hands.start_runs()
-            };
+            let is_paused = *paused.borrow_and_update();
+            let batch_at = self.hands.start_runs(is_paused);
             let is_to_commit = self.hands.has_done();
             tokio::select! {
                 biased;
@@ -152,7 +149,8 @@ impl Driver {
         for partition in self.hands.partitions() {
             self.hands.end(partition);
         }
-        while self.hands.is_running() {
+        while self.hands.is_busy() {
+            self.hands.start_runs(false);
             match timeout_at(deadline, self.ended.recv()).await {
                 Ok(Some(ended)) => self.hands.ended(&ended),
                 _ => {

@@ -128,6 +128,11 @@ impl Group {
         Self { plan, desk }
     }
 
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.plan.label
+    }
+
     /// Lets the group begin with what comes, if the bus does not know it yet.
     #[must_use]
     pub fn from_now_on(mut self) -> Self {

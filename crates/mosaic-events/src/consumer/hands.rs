@@ -7,6 +7,7 @@ use mosaic_core::TaskGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::group::BatchSize;
 use super::lanes::Lanes;
 use super::run::{Phase, Shop};
 use crate::bus::Delivered;
@@ -20,6 +21,8 @@ pub(super) struct Ended {
     epoch: u64,
     lane: String,
     done: Vec<u64>,
+    /// Were events of the run left?
+    is_cut: bool,
 }
 
 /// A partition that we have.
@@ -27,8 +30,9 @@ struct Work {
     /// Tells this assignment of the partition from an earlier one.
     epoch: u64,
     lanes: Lanes,
-    /// Dropped with the partition, and with it go its runs.
     phase: watch::Sender<Phase>,
+    /// Dropped with the partition, and with it go its runs.
+    alive: watch::Sender<()>,
     is_paused: bool,
     /// When the oldest waiting event of a batch came.
     waits_since: Option<Instant>,
@@ -36,7 +40,27 @@ struct Work {
 
 impl Work {
     fn is_ending(&self) -> bool {
-        *self.phase.borrow() == Phase::Ending
+        matches!(*self.phase.borrow(), Phase::Ending(_))
+    }
+
+    /// Returns up to which position events may start; all, unless the partition is ending.
+    fn last(&self) -> Option<u64> {
+        match *self.phase.borrow() {
+            Phase::Working(_) => Some(u64::MAX),
+            Phase::Ending(last) => last,
+        }
+    }
+
+    /// Returns when a batch must start that is not full and may still become so.
+    fn full_at(&self, size: BatchSize) -> Option<Instant> {
+        let at = self.waits_since? + size.wait;
+        let may_wait = (1..size.events).contains(&self.lanes.n_ready()) && !self.is_ending();
+        (may_wait && Instant::now() < at).then_some(at)
+    }
+
+    /// Is it to be released: ending, and all is done that is to be?
+    fn is_over(&self) -> bool {
+        self.is_ending() && self.lanes.n_running() == 0 && !self.lanes.has_ready(self.last())
     }
 }
 
@@ -68,7 +92,8 @@ impl Hands {
         let work = Work {
             epoch: self.epoch,
             lanes: Lanes::default(),
-            phase: watch::Sender::new(Phase::Working),
+            phase: watch::Sender::new(Phase::Working(None)),
+            alive: watch::Sender::new(()),
             is_paused: false,
             waits_since: None,
         };
@@ -78,7 +103,7 @@ impl Hands {
     /// Lets runs of a partition end.
     pub(super) fn end(&self, partition: u32) {
         if let Some(work) = self.work.get(&partition) {
-            work.phase.send_replace(Phase::Ending);
+            Phase::end(&work.phase);
         }
     }
 
@@ -106,27 +131,25 @@ impl Hands {
         work.is_paused
     }
 
-    /// Starts what may start; returns when a batch must start that is not full yet.
-    pub(super) fn start_runs(&mut self) -> Option<Instant> {
+    /// Starts what may start, if paused only what is ending; returns when a batch must start that is not full yet.
+    pub(super) fn start_runs(&mut self, is_paused: bool) -> Option<Instant> {
         let mut batch_at: Option<Instant> = None;
         let (concurrency, n_max) = match self.shop.handlers.batch {
             None => (self.shop.options.concurrency.max(1), RUN_MAX),
             Some(size) => (1, size.events.max(1)),
         };
         for (partition, work) in &mut self.work {
-            while work.lanes.n_running() < concurrency && !work.is_ending() {
-                if let (Some(size), Some(since)) = (self.shop.handlers.batch, work.waits_since) {
-                    let at = since + size.wait;
-                    if (1..n_max).contains(&work.lanes.n_ready()) && Instant::now() < at {
-                        batch_at = Some(batch_at.map_or(at, |earlier| earlier.min(at)));
-                        break;
-                    }
+            while work.lanes.n_running() < concurrency && (!is_paused || work.is_ending()) {
+                if let Some(at) = self.shop.handlers.batch.and_then(|size| work.full_at(size)) {
+                    batch_at = Some(batch_at.map_or(at, |earlier| earlier.min(at)));
+                    break;
                 }
-                let Some((lane, events)) = work.lanes.start(n_max) else {
+                let Some((lane, events)) = work.lanes.start(n_max, work.last()) else {
                     break;
                 };
                 work.waits_since = None;
-                let run = run(self.shop.clone(), events, work.phase.subscribe());
+                let n_events = events.len();
+                let run = run(self.shop.clone(), events, work.phase.clone(), work.alive.subscribe());
                 let (partition, epoch, tell) = (*partition, work.epoch, self.tell.clone());
                 self.runs.spawn("events.run", async move {
                     let done = run.await;
@@ -134,6 +157,7 @@ impl Hands {
                         partition,
                         epoch,
                         lane,
+                        is_cut: done.len() < n_events,
                         done,
                     };
                     // Nobody listens if the driver is gone, which is a crash.
@@ -152,7 +176,7 @@ impl Hands {
         else {
             return;
         };
-        work.lanes.end(&ended.lane, &ended.done);
+        work.lanes.end(&ended.lane, &ended.done, ended.is_cut);
         if work.lanes.n_ready() > 0 {
             work.waits_since = work.waits_since.or(Some(Instant::now()));
         }
@@ -186,9 +210,7 @@ impl Hands {
     /// Must the member be told something that cannot wait?
     pub(super) fn needs_member(&self) -> bool {
         let half = self.shop.options.in_hand_max / 2;
-        let needs = |work: &Work| {
-            (work.is_paused && work.lanes.len() <= half) || (work.is_ending() && work.lanes.n_running() == 0)
-        };
+        let needs = |work: &Work| (work.is_paused && work.lanes.len() <= half) || work.is_over();
         self.work.values().any(needs)
     }
 
@@ -196,8 +218,9 @@ impl Hands {
         self.work.keys().copied().collect()
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.work.values().any(|work| work.lanes.n_running() > 0)
+    /// Is there a partition with something to do?
+    pub(super) fn is_busy(&self) -> bool {
+        self.work.values().any(|work| !work.is_over())
     }
 
     /// Is there anything to commit?
@@ -217,11 +240,16 @@ impl Hands {
 }
 
 /// Runs until the partition is lost.
-async fn run(shop: Arc<Shop>, events: Vec<Delivered>, phase: watch::Receiver<Phase>) -> Vec<u64> {
-    let mut lost = phase.clone();
+async fn run(
+    shop: Arc<Shop>,
+    events: Vec<Delivered>,
+    phase: watch::Sender<Phase>,
+    mut alive: watch::Receiver<()>,
+) -> Vec<u64> {
     tokio::select! {
         biased;
-        done = shop.run(events, phase) => done,
-        () = async { while lost.changed().await.is_ok() {} } => Vec::new(),
+        done = shop.run(events, &phase) => done,
+        // Nothing is ever sent: this is the end of the sender.
+        _ = alive.changed() => Vec::new(),
     }
 }

@@ -39,22 +39,40 @@ impl Lanes {
         }
     }
 
-    /// Starts the next run: up to `n_max` events of a lane that has none going.
-    pub(super) fn start(&mut self, n_max: usize) -> Option<(String, Vec<Delivered>)> {
-        let name = self.ready.pop_front()?;
-        let lane = self.lanes.get_mut(&name)?;
-        lane.is_running = true;
-        self.n_running += 1;
-        let n = lane.events.len().min(n_max);
-        Some((name, lane.events.drain(..n).collect()))
+    /// Starts the next run: up to `n_max` events, none above `last`, of a lane that has none going.
+    pub(super) fn start(&mut self, n_max: usize, last: Option<u64>) -> Option<(String, Vec<Delivered>)> {
+        while let Some(name) = self.ready.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&name) else {
+                continue;
+            };
+            let fits = lane.events.iter().take_while(|event| Some(event.position) <= last);
+            let n = fits.take(n_max).count();
+            // A lane without any waits for ever: `last` never rises.
+            if n > 0 {
+                lane.is_running = true;
+                self.n_running += 1;
+                return Some((name, lane.events.drain(..n).collect()));
+            }
+        }
+        None
     }
 
-    /// Ends the run of a lane, of which the events at `positions` are done.
-    pub(super) fn end(&mut self, name: &str, positions: &[u64]) {
+    /// Would [`Lanes::start`] start one?
+    pub(super) fn has_ready(&self, last: Option<u64>) -> bool {
+        let first = |name: &String| self.lanes.get(name).and_then(|lane| lane.events.front());
+        self.ready
+            .iter()
+            .filter_map(first)
+            .any(|event| Some(event.position) <= last)
+    }
+
+    /// Ends the run of a lane, of which the events at `positions` are done; if it was cut the lane ends with it.
+    pub(super) fn end(&mut self, name: &str, positions: &[u64], is_cut: bool) {
         self.n_running -= 1;
         if let Some(lane) = self.lanes.get_mut(name) {
             lane.is_running = false;
-            if lane.events.is_empty() {
+            // What was left comes before what waits: nothing of the key may go on here.
+            if is_cut || lane.events.is_empty() {
                 self.lanes.remove(name);
             } else {
                 self.ready.push_back(name.to_owned());
@@ -109,6 +127,8 @@ mod tests {
     use super::*;
     use crate::event::{EventId, Message};
 
+    const ALL: Option<u64> = Some(u64::MAX);
+
     fn event(position: u64, key: &str) -> Delivered {
         let message = Message {
             id: EventId::from_bits(u128::from(position)),
@@ -136,35 +156,46 @@ mod tests {
     #[test]
     fn a_key_has_one_run_at_a_time_and_others_do_not_wait() {
         let mut lanes = lanes(&[(0, "a"), (1, "a"), (2, "b"), (3, "a")]);
-        assert_eq!(positions(lanes.start(2)), [0, 1]);
-        assert_eq!(positions(lanes.start(2)), [2]);
-        assert!(lanes.start(2).is_none(), "the rest of a would overtake");
+        assert_eq!(positions(lanes.start(2, ALL)), [0, 1]);
+        assert_eq!(positions(lanes.start(2, ALL)), [2]);
+        assert!(lanes.start(2, ALL).is_none(), "the rest of a would overtake");
         lanes.push(vec![event(4, "a")], |event| event.message.key.clone());
-        assert!(lanes.start(2).is_none());
-        lanes.end("a", &[0, 1]);
-        assert_eq!(positions(lanes.start(9)), [3, 4]);
+        assert!(lanes.start(2, ALL).is_none());
+        lanes.end("a", &[0, 1], false);
+        assert_eq!(positions(lanes.start(9, ALL)), [3, 4]);
     }
 
     #[test]
     fn nothing_above_the_first_open_event_is_committed() {
         let mut lanes = lanes(&[(5, "a"), (6, "b"), (9, "c")]);
         for _ in 0..3 {
-            lanes.start(1);
+            lanes.start(1, ALL);
         }
-        lanes.end("c", &[9]);
+        lanes.end("c", &[9], false);
         assert_eq!(lanes.take_done(), None);
-        lanes.end("a", &[5]);
+        lanes.end("a", &[5], false);
         assert_eq!(lanes.take_done(), Some(5));
         assert_eq!(lanes.take_done(), None);
-        lanes.end("b", &[6]);
+        lanes.end("b", &[6], false);
         assert_eq!((lanes.take_done(), lanes.len()), (Some(9), 0));
     }
 
     #[test]
-    fn a_run_that_was_cut_leaves_its_events_open() {
-        let mut lanes = lanes(&[(0, "a"), (1, "a")]);
-        lanes.start(9);
-        lanes.end("a", &[0]);
-        assert_eq!((lanes.take_done(), lanes.len(), lanes.n_running()), (Some(0), 1, 0));
+    fn a_run_that_was_cut_leaves_its_events_open_and_its_lane_at_rest() {
+        let mut lanes = lanes(&[(0, "a"), (1, "a"), (2, "a")]);
+        lanes.start(2, ALL);
+        lanes.end("a", &[0], true);
+        assert_eq!((lanes.take_done(), lanes.len(), lanes.n_running()), (Some(0), 2, 0));
+        assert!(!lanes.has_ready(ALL), "2 would come before 1");
+        assert!(lanes.start(2, ALL).is_none());
+    }
+
+    #[test]
+    fn an_ending_partition_starts_nothing_above_its_last() {
+        let mut lanes = lanes(&[(0, "a"), (1, "b"), (2, "a"), (3, "c")]);
+        assert!(!lanes.has_ready(None));
+        assert_eq!(positions(lanes.start(9, Some(1))), [0]);
+        assert_eq!(positions(lanes.start(9, Some(1))), [1]);
+        assert!(!lanes.has_ready(Some(1)) && lanes.start(9, Some(1)).is_none());
     }
 }

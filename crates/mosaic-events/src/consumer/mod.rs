@@ -27,6 +27,7 @@ pub use handler::{Handle, HandleBatch, HandleBatchIn, HandleIn};
 pub use inbox::Inbox;
 
 use crate::bus::{Bus, Mode};
+use crate::names::TopicName;
 use crate::text::describe;
 use driver::Driver;
 use group::Plan;
@@ -183,6 +184,11 @@ impl Running {
     /// Goes on.
     pub fn resume(&self) {
         self.paused.send_replace(false);
+    }
+
+    /// Returns the topics that it reads.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicName> {
+        self.shops.iter().map(|shop| &shop.topic)
     }
 
     /// Returns the dead letters of a group; a listener has none.

@@ -23,10 +23,37 @@ use crate::text::describe;
 /// Is the partition still ours to work on?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Go on.
-    Working,
-    /// Finish what is begun and begin nothing.
-    Ending,
+    /// Go on; the highest position that was begun, if any.
+    Working(Option<u64>),
+    /// Begin nothing above this position, and repeat nothing. Below it what is not done would make others repeat what is.
+    Ending(Option<u64>),
+}
+
+impl Phase {
+    /// Begins the events up to `position`, if that is still allowed.
+    fn begin(phase: &watch::Sender<Self>, position: u64) -> bool {
+        let mut may = false;
+        phase.send_if_modified(|phase| {
+            match phase {
+                Self::Working(begun) => {
+                    *begun = (*begun).max(Some(position));
+                    may = true;
+                }
+                Self::Ending(last) => may = Some(position) <= *last,
+            }
+            false
+        });
+        may
+    }
+
+    /// Ends after what was begun.
+    pub(super) fn end(phase: &watch::Sender<Self>) {
+        phase.send_modify(|phase| {
+            if let Self::Working(begun) = *phase {
+                *phase = Self::Ending(begun);
+            }
+        });
+    }
 }
 
 /// What runs of a topic have in common.
@@ -41,7 +68,7 @@ pub(super) struct Shop {
 
 impl Shop {
     /// Handles a run; returns the positions that are done.
-    pub(super) async fn run(&self, events: Vec<Delivered>, mut phase: watch::Receiver<Phase>) -> Vec<u64> {
+    pub(super) async fn run(&self, events: Vec<Delivered>, phase: &watch::Sender<Phase>) -> Vec<u64> {
         let begun = Instant::now();
         let n_events = events.len();
         let mut done = Vec::with_capacity(n_events);
@@ -51,13 +78,16 @@ impl Shop {
             .collect();
         let (positions, events): (Vec<u64>, Vec<(Context, Message)>) = events.into_iter().unzip();
         let mut start = 0;
-        while start < events.len() && *phase.borrow() == Phase::Working {
+        while start < events.len() {
             let end = start + self.piece(&events[start..]);
+            if !Phase::begin(phase, positions[end - 1]) {
+                break;
+            }
             let handler = self.handlers.by_name.get(events[start].1.name.as_str());
             match handler {
                 None => self.count("events_skipped_total", end - start),
                 Some(handler) => {
-                    let n_settled = self.settle(handler, &events[start..end], &mut phase).await;
+                    let n_settled = self.settle(handler, &events[start..end], phase).await;
                     if n_settled < end - start {
                         done.extend(&positions[start..start + n_settled]);
                         return done;
@@ -86,7 +116,7 @@ impl Shop {
         &self,
         handler: &Arc<dyn Handler>,
         events: &[(Context, Message)],
-        phase: &mut watch::Receiver<Phase>,
+        phase: &watch::Sender<Phase>,
     ) -> usize {
         // Halves that are still to be handled, the first on top.
         let mut halves = vec![events];
@@ -108,7 +138,7 @@ impl Shop {
         &self,
         handler: &Arc<dyn Handler>,
         events: &[(Context, Message)],
-        phase: &mut watch::Receiver<Phase>,
+        phase: &watch::Sender<Phase>,
     ) -> Settled {
         let mut attempt = 1;
         loop {
@@ -126,10 +156,10 @@ impl Shop {
                 return Settled::Done;
             }
             tracing::debug!(group = self.label, event.id = %message.id, attempt, "an event failed: {}", describe(&error));
+            let mut watched = phase.subscribe();
             tokio::select! {
                 biased;
-                // An error means that the partition is lost.
-                _ = phase.wait_for(|phase| *phase == Phase::Ending) => return Settled::Left,
+                _ = watched.wait_for(|phase| matches!(phase, Phase::Ending(_))) => return Settled::Left,
                 () = sleep(self.pause_after(attempt)) => {}
             }
             self.count("events_retries_total", 1);

@@ -1,7 +1,7 @@
 //! The store under the embedded bus: partitions as append-only logs, groups as rows with leases.
 //!
 //! [`LogBus`] turns it into a [`Bus`](crate::Bus); here is only what must be atomic. As in Kafka, what is stored and read are
-//! batches of records, since a row an event is ten times slower. Which member has which partition is decided by one pure
+//! batches of records: statements and indexes cost by batches, not by events. Which member has which partition is decided by one pure
 //! function ([`group::plan`]) in every store. The store's clock is the only one: no method takes the time.
 
 mod bus;

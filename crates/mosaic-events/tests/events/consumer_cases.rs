@@ -242,6 +242,35 @@ pub(crate) async fn unknown_events_are_skipped_and_a_stopped_group_goes_on_later
     consumers.shutdown(SOON).await;
 }
 
+/// Notes without a transaction, then takes its time.
+struct Slow(Database);
+
+impl Handle<Counted> for Slow {
+    async fn handle(&self, _: &Context, event: Counted) -> Result<()> {
+        note(&self.0, "handled", &event).await?;
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        Ok(())
+    }
+}
+
+pub(crate) async fn a_graceful_handover_repeats_nothing(bench: &Bench) {
+    let slow = Arc::new(Slow(bench.module.clone()));
+    let accounts: Vec<String> = (0..20).map(|n| format!("account-{n}")).collect();
+    let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    bench.publish(&accounts, 0..10).await;
+    let one = Consumers::new(bench.elsewhere(), &bench.runtime);
+    one.start(group(bench).on(slow.clone()));
+    until("some are handled", async || n_noted(&bench.module).await >= 20).await;
+    let other = Consumers::new(bench.elsewhere(), &bench.runtime);
+    other.start(group(bench).on(slow));
+    until("more are handled", async || n_noted(&bench.module).await >= 60).await;
+    assert_eq!(one.shutdown(SOON).await, 0);
+    all_noted(bench, 200).await;
+    let seen = noted(&bench.module, "handled").await;
+    assert!(seen.values().all(|seen| *seen == versions(0..10)), "{seen:?}");
+    other.shutdown(SOON).await;
+}
+
 /// Counts, without a transaction.
 #[derive(Default)]
 struct Hearing {

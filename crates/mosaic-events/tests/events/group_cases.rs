@@ -79,6 +79,8 @@ pub(crate) async fn positions_survive_a_restart(bench: &Bench) {
     };
     // Committed in the middle of a batch: the rest comes again.
     member.commit(partition, events[3].position).await.unwrap();
+    let lag = bench.bus.lag(&topic(), &name("readers")).await.unwrap();
+    assert_eq!(lag.iter().map(|lag| lag.events).sum::<u64>(), 6);
     member.leave().await.unwrap();
     let mut member = join(bench).await;
     let taken = take(&mut member, 6).await;

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod alerts;
 mod bench;
 mod bus_cases;
 mod consumer_cases;
+mod disk_full;
+mod faults;
 mod group_cases;
 mod outbox_cases;
 
@@ -50,6 +53,7 @@ macro_rules! contracts {
             consumer_cases::of_a_batch_only_the_poison_event_is_dead,
             consumer_cases::a_failing_key_does_not_hold_up_others_and_keeps_its_order,
             consumer_cases::unknown_events_are_skipped_and_a_stopped_group_goes_on_later,
+            consumer_cases::a_graceful_handover_repeats_nothing,
             consumer_cases::every_process_hears_what_is_broadcast,
             outbox_cases::what_commits_is_published_and_nothing_else,
             outbox_cases::a_relay_that_lost_its_lease_marks_nothing,
