@@ -9,8 +9,10 @@ mod dying;
 mod people_cases;
 mod periodic_cases;
 mod shared_cases;
+mod simulation;
 mod sql_cases;
 mod worker_cases;
+mod worker_more_cases;
 
 use bench::Bench;
 

@@ -81,16 +81,16 @@ impl Task for Job {
     }
 }
 
-struct Stage {
-    engine: Arc<MemoryEngine>,
-    queue: Queue,
+pub(crate) struct Stage {
+    pub(crate) engine: Arc<MemoryEngine>,
+    pub(crate) queue: Queue,
     log: Arc<Log>,
-    runtime: Runtime,
-    group: TaskGroup,
+    pub(crate) runtime: Runtime,
+    pub(crate) group: TaskGroup,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = Runtime::new(Arc::new(TokioClock(Instant::now())), Arc::new(SystemRandom));
         let engine = Arc::new(MemoryEngine::new(&runtime));
         Self {
@@ -124,17 +124,17 @@ impl Stage {
         }
     }
 
-    async fn count(&self) -> Vec<(State, u64)> {
+    pub(crate) async fn count(&self) -> Vec<(State, u64)> {
         self.engine.counts(&QueueName::default()).await.unwrap()
     }
 
     #[track_caller]
-    fn until_count(&self, want: &[(State, u64)]) -> impl Future<Output = ()> {
+    pub(crate) fn until_count(&self, want: &[(State, u64)]) -> impl Future<Output = ()> {
         self.until_count_every(Duration::from_millis(1), want)
     }
 
     #[track_caller]
-    fn until_count_every(&self, pause: Duration, want: &[(State, u64)]) -> impl Future<Output = ()> {
+    pub(crate) fn until_count_every(&self, pause: Duration, want: &[(State, u64)]) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let begun = Instant::now();
