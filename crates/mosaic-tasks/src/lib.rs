@@ -1,7 +1,8 @@
 //! Work for later: tasks that outlive the process, run at least once, and end in success or in the archive.
 //!
-//! A service enqueues a typed [`Task`] (at once, later, unique for a while), in the transaction that made it necessary
-//! ([`SqlEngine::enqueue_in`]), and a [`Worker`] runs it, here or in another process. What is promised:
+//! A service enqueues a typed [`Task`] (at once, later, unique for a while, after others, as part of a group), in the
+//! transaction that made it necessary ([`Queue::within`]), and a [`Worker`] runs it, here or in another process. A
+//! [`Scheduler`] enqueues what comes again and again; an [`Inspector`] shows all of it. What is promised:
 //!
 //! - **No task vanishes.** A worker that dies loses its lease, and the task goes to another one; a task that fails is
 //!   tried again, later and later, until it is archived with its last error. Archived tasks can be run again.
@@ -10,10 +11,13 @@
 //!   [`Context::idempotency_key`](mosaic_core::Context::idempotency_key) is the task's id to that end.
 //! - **One clock.** Times are judged by the engine (the database's clock), so workers whose clocks differ do not take each
 //!   other's tasks, and delays are not early.
+//! - **Once, where the effect is in the same database**: [`TaskContext::complete_in`] commits both or none.
+//! - **Each tick of a schedule once**, whatever processes run, with whatever clocks.
 //! - **Order** within a queue is by priority, then by due time, when handed out; nothing is said of the end.
 //!
-//! Not promised: exactly once, order among tasks that run at the same time, a task that starts to the millisecond (within
-//! the process that enqueued it is woken up, other processes look once a second).
+//! Not promised: exactly once for effects elsewhere, order among tasks that run at the same time, a task that starts to the
+//! millisecond (workers of the process that enqueued it are woken, on PostgreSQL others as well, elsewhere they look once a
+//! second).
 
 mod context;
 mod engine;
