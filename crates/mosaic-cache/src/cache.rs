@@ -142,6 +142,14 @@ impl Cache {
         self.ask(self.engine.redeem_code(key, code)).await
     }
 
+    /// See [`CacheEngine::clean_up_codes`]; takes long where there are many.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn clean_up_codes(&self) -> Result<u64> {
+        self.ask(self.engine.clean_up_codes()).await
+    }
+
     async fn ask<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
         self.admit()?;
         let outcome = command.await;

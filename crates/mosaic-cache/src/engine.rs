@@ -81,4 +81,8 @@ pub trait CacheEngine: Send + Sync + 'static {
 
     /// Tries a code; of many right ones at once, one matches.
     async fn redeem_code(&self, key: &CacheKey, code: &str) -> Result<Redeemed>;
+
+    /// Forgets codes that are over, and those that would never be (which [`Issued::Corrupt`] tells of); returns how many of the latter
+    /// there were.
+    async fn clean_up_codes(&self) -> Result<u64>;
 }

@@ -173,6 +173,14 @@ impl CacheEngine for MemoryEngine {
             Redeemed::Wrong
         })
     }
+
+    async fn clean_up_codes(&self) -> Result<u64> {
+        let now = self.runtime.now();
+        for shard in &self.codes.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).forget_over(now);
+        }
+        Ok(0)
+    }
 }
 
 #[derive(Debug)]
@@ -273,6 +281,19 @@ impl<V: Weigh> Shard<V> {
     fn remove(&mut self, key: &str) {
         if let Some(entry) = self.entries.remove(key) {
             self.size_bytes -= cost(key, &entry.value);
+        }
+    }
+
+    fn forget_over(&mut self, now: Timestamp) {
+        let is_over = |(_, entry): &(&String, &Entry<V>)| entry.expires <= now;
+        let over: Vec<String> = self
+            .entries
+            .iter()
+            .filter(is_over)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in over {
+            self.remove(&key);
         }
     }
 

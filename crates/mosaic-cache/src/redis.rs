@@ -57,6 +57,18 @@ tries = redis.call('HINCRBY', KEYS[1], 'tries', -1)
 if tries <= 0 then return -1 end
 return 0";
 
+/// Removes codes without an end from a part of the keys. Returns where to go on (0: nowhere) and how many there were.
+const CLEAN_UP: &str = r"
+local page = redis.call('SCAN', ARGV[1], 'MATCH', 'code:*', 'COUNT', ARGV[2])
+local n = 0
+for _, key in ipairs(page[2]) do
+  if redis.call('PTTL', key) == -1 then redis.call('DEL', key); n = n + 1 end
+end
+return {tonumber(page[1]), n}";
+
+/// Keys that are looked at in one step of a clean-up.
+const SCAN_COUNT: u32 = 1000;
+
 /// See the module documentation.
 pub struct RedisEngine {
     connection: ConnectionManager,
@@ -64,6 +76,7 @@ pub struct RedisEngine {
     replace: Script,
     issue: Script,
     redeem: Script,
+    clean_up: Script,
 }
 
 impl RedisEngine {
@@ -89,6 +102,7 @@ impl RedisEngine {
             replace: Script::new(REPLACE),
             issue: Script::new(ISSUE),
             redeem: Script::new(REDEEM),
+            clean_up: Script::new(CLEAN_UP),
         })
     }
 
@@ -217,6 +231,19 @@ impl CacheEngine for RedisEngine {
             -1 => Redeemed::Dead,
             _ => Redeemed::Wrong,
         })
+    }
+
+    async fn clean_up_codes(&self) -> Result<u64> {
+        let (mut cursor, mut n_removed) = (0_u64, 0);
+        loop {
+            let mut call = self.clean_up.arg(cursor);
+            let (next, n): (u64, u64) = self.run(&*call.arg(SCAN_COUNT)).await?;
+            n_removed += n;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(n_removed);
+            }
+        }
     }
 }
 

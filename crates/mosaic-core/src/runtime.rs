@@ -239,6 +239,21 @@ macro_rules! id_type {
                 ::core::fmt::Display::fmt(&self.0, f)
             }
         }
+
+        impl $crate::json::serde::Serialize for $name {
+            fn serialize<S: $crate::json::serde::Serializer>(&self, to: S) -> ::core::result::Result<S::Ok, S::Error> {
+                $crate::json::serde::Serialize::serialize(&self.0, to)
+            }
+        }
+
+        impl<'de> $crate::json::serde::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::json::serde::Deserializer<'de>>(
+                from: D,
+            ) -> ::core::result::Result<Self, D::Error> {
+                let number = <i64 as $crate::json::serde::Deserialize>::deserialize(from)?;
+                Self::try_from(number).map_err($crate::json::serde::de::Error::custom)
+            }
+        }
     };
 }
 

@@ -5,8 +5,11 @@
 //! hold time still. Lengths of time are measured with [`Clock::instant`], which no change of the wall clock moves.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::Error;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -64,6 +67,18 @@ impl fmt::Display for Timestamp {
             Ok(time) => time.fmt(f),
             Err(_) => write!(f, "{}us", self.0),
         }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// Reads RFC 3339, e.g. `2026-01-31T12:00:00Z`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let time = text.parse::<jiff::Timestamp>().map_err(|cause| {
+            Error::invalid_argument("TIME_INVALID", "a time looks like 2026-01-31T12:00:00Z").caused_by(cause)
+        });
+        Ok(Self(time?.as_microsecond()))
     }
 }
 

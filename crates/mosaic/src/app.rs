@@ -10,11 +10,13 @@ use futures::future::LocalBoxFuture;
 use mosaic_core::config::{Layers, Problem};
 use mosaic_core::{Result, Runtime};
 
-use crate::Module;
 use crate::args::Args;
-use crate::process::{Addresses, Process, StartError};
+use crate::base::StartError;
+use crate::operate::Operation;
+use crate::process::{Addresses, Process};
 use crate::reload::Origin;
 use crate::signals::Signals;
+use crate::{Module, PlatformConfig};
 
 /// Wires a module up; see [`Module`].
 pub type Install = Box<dyn for<'a> Fn(&'a mut Module) -> LocalBoxFuture<'a, Result<()>>>;
@@ -105,7 +107,10 @@ impl App {
         let origin = origin(&args);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(self.run(origin, args.print_config)),
+            Ok(runtime) => match &args.operation {
+                Some(operation) => runtime.block_on(operate(&origin, operation, args.json)),
+                None => runtime.block_on(self.run(origin, args.print_config)),
+            },
             Err(error) => fail(1, &[format!("cannot start the runtime: {error}")]),
         }
     }
@@ -192,6 +197,20 @@ fn origin(args: &Args) -> Origin {
         file,
         over: args.add_to(Layers::default().environment(std::env::vars())),
     }
+}
+
+/// Looks after a running process, whose admin port is where this configuration says.
+async fn operate(origin: &Origin, operation: &Operation, as_json: bool) -> ExitCode {
+    let text = match read_file(origin) {
+        Ok(text) => text,
+        Err(problem) => return fail(2, &[problem]),
+    };
+    let settings = origin.layers(text.as_deref()).settings();
+    let Some(platform) = settings.read::<PlatformConfig>() else {
+        let lines: Vec<String> = settings.problems().iter().map(Problem::to_string).collect();
+        return fail(2, &lines);
+    };
+    operation.run(&platform.admin.to_string(), as_json).await
 }
 
 fn read_file(origin: &Origin) -> Result<Option<String>, String> {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::Parser;
 use mosaic_core::config::Layers;
 
-/// Runs the modules of this program, all of them or those of a list, until a signal ends it.
+use crate::operate::Operation;
+
+/// Runs the modules of this program, all of them or those of a list, until a signal ends it; or looks after one that runs.
 #[derive(Debug, Parser)]
 #[command(
     args_override_self = true,
+    subcommand_negates_reqs = true,
     after_help = "Every key may also be set as an environment variable: \
     MOSAIC_HTTP=127.0.0.1:8081, MOSAIC_AUTH__ACCESS_TTL=10m.\nThe command line beats the environment, the environment \
     beats the file."
@@ -27,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR")]
     grpc: Option<String>,
     /// Address of health, readiness and metrics [default: 127.0.0.1:9081]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", global = true)]
     admin: Option<String>,
     /// Modules to run, separated by commas [default: all]
     #[arg(long, value_name = "LIST")]
@@ -38,6 +41,11 @@ pub(crate) struct Args {
     /// Print every key with its value, origin and meaning, and exit
     #[arg(long)]
     pub(crate) print_config: bool,
+    /// Print answers of `tasks` and `events` as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) operation: Option<Operation>,
 }
 
 impl Args {

@@ -21,9 +21,12 @@
 mod admin;
 mod app;
 mod args;
+mod base;
 mod discovery;
 mod files;
+mod inspect;
 mod module;
+mod operate;
 mod outgoing;
 mod peer_key;
 mod process;
@@ -31,15 +34,18 @@ mod process_config;
 mod reload;
 mod signals;
 mod tls;
+mod work;
 
 pub use app::{App, Install};
+pub use base::StartError;
 pub use files::write_secret_file;
 pub use module::Module;
 pub use outgoing::partner_client;
-pub use process::{Addresses, Process, StartError};
+pub use process::{Addresses, Process};
 pub use process_config::{
     AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
 };
+pub use work::{EventsConfig, TasksConfig};
 
 pub use async_trait::async_trait;
 pub use mosaic_core::{
@@ -49,7 +55,7 @@ pub use mosaic_core::{
     Violations, config, id_type, json, rules,
 };
 pub use {
-    mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_guard as guard,
-    mosaic_registry as registry, mosaic_rpc as rpc, mosaic_sql as sql,
+    mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_events as events, mosaic_guard as guard,
+    mosaic_lease as lease, mosaic_registry as registry, mosaic_rpc as rpc, mosaic_sql as sql, mosaic_tasks as tasks,
 };
 pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

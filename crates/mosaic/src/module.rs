@@ -10,10 +10,13 @@ use mosaic_cache::Cache;
 use mosaic_core::config::{Config, EngineUrl, Settings};
 use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup};
 use mosaic_edge::{EdgeBuilder, Routes};
+use mosaic_events::{ConsumerOptions, Event, Group, HandleIn, Listener, Outbox};
 use mosaic_guard::Rules;
 use mosaic_rpc::{Connect, Directory, GrpcServer, PeerKey, Serve};
 use mosaic_sql::{Database, Migration, Options};
+use mosaic_tasks::{Periodic, Queue, QueueName, Task};
 
+use crate::work::{self, Plan};
 use crate::{DatabaseConfig, Mode};
 
 /// What the modules of a process share while they are installed.
@@ -22,12 +25,13 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) mode: Mode,
     pub(crate) data: PathBuf,
-    pub(crate) database: Option<DatabaseConfig>,
+    pub(crate) database: DatabaseConfig,
     pub(crate) cache: Cache,
     pub(crate) directory: Directory,
     pub(crate) peers: PeerKey,
     pub(crate) verifier: Arc<TokenVerifier>,
-    pub(crate) tasks: TaskGroup,
+    pub(crate) background: TaskGroup,
+    pub(crate) consumer_options: ConsumerOptions,
     pub(crate) rules: Rules,
     pub(crate) grpc: Mutex<Option<GrpcServer>>,
     pub(crate) edge: Mutex<Option<EdgeBuilder>>,
@@ -39,6 +43,7 @@ pub(crate) struct Shared {
 pub struct Module {
     name: Arc<str>,
     shared: Arc<Shared>,
+    plan: Plan,
 }
 
 impl Module {
@@ -46,7 +51,12 @@ impl Module {
         Self {
             name: name.into(),
             shared,
+            plan: Plan::default(),
         }
+    }
+
+    pub(crate) fn into_plan(self) -> (String, Plan) {
+        (self.name.to_string(), self.plan)
     }
 
     /// Returns the module's name, in which it calls others.
@@ -86,38 +96,90 @@ impl Module {
 
     /// Returns the module's own database, migrated; waits while the engine cannot be reached.
     ///
+    /// It also has what tasks, outbox and inbox need, so that these commit with the module's changes.
+    ///
     /// # Errors
     /// Those of a bad URL and of a migration; not that the engine is down.
     pub async fn database(&mut self, migrations: &[Migration]) -> Result<Database> {
-        let Some(config) = &self.shared.database else {
-            return Err(Error::invalid_argument(
-                "CONFIG_INVALID",
-                "section database has mistakes",
-            ));
-        };
-        let url = database_url(&config.url, &self.shared.data);
-        let options = Options {
-            max_connections: config.max_connections,
-            acquire_timeout: config.acquire_timeout,
-            slow_query: config.slow_query,
-            ..Options::default()
-        };
-        let mut pause = Duration::from_millis(200);
-        loop {
-            match Database::open(&url, &self.name, &options, migrations).await {
-                Ok(database) => {
-                    lock(&self.shared.databases).push((self.name.to_string(), database.clone()));
-                    return Ok(database);
-                }
-                Err(error) if error.is_retryable() => {
-                    let cause = error.cause_chain();
-                    tracing::warn!(module = &*self.name, cause, "the database cannot be reached yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let database = open_database(&self.shared, &self.name, &work::migrations(migrations)).await?;
+        self.plan.database = Some(database.clone());
+        Ok(database)
+    }
+
+    /// Returns the door to the module's tasks: at once, or [within](Queue::within) a transaction.
+    ///
+    /// # Errors
+    /// Internal if the module has no [`Module::database`] yet.
+    pub fn tasks(&mut self) -> Result<Queue> {
+        self.plan.queue(&self.shared)
+    }
+
+    /// Runs tasks of type `T`, here or in another process that runs this module.
+    ///
+    /// # Errors
+    /// As [`Module::tasks`].
+    ///
+    /// # Panics
+    /// If the module has another kind of task with the name of `T`.
+    pub fn on_task<T: Task>(&mut self, needs: Arc<T::Needs>) -> Result<()> {
+        self.tasks()?;
+        self.plan.handle::<T>(needs);
+        Ok(())
+    }
+
+    /// Enqueues a task by a schedule: each tick once, however many processes run this module.
+    ///
+    /// # Errors
+    /// As [`Module::tasks`].
+    pub fn periodic(&mut self, periodic: Periodic) -> Result<()> {
+        self.tasks()?;
+        self.plan.periodic.push(periodic);
+        Ok(())
+    }
+
+    /// Runs tasks of another queue than `default`, with a weight that the configuration may change.
+    pub fn task_queue(&mut self, queue: QueueName, weight: u32) {
+        self.plan.weigh(queue, weight);
+    }
+
+    /// Returns the door to the module's outbox: what a transaction publishes is told to all if it commits.
+    ///
+    /// # Errors
+    /// Internal if the module has no [`Module::database`] yet.
+    pub fn outbox(&mut self) -> Result<Outbox> {
+        self.plan.outbox(&self.shared)
+    }
+
+    /// Returns a group of consumers without handlers, to be given to [`Module::consume`]: a name that is never changed, for
+    /// with it goes how far it has read.
+    ///
+    /// # Errors
+    /// A name that is none; internal if the module has no [`Module::database`] yet.
+    pub fn group(&self, name: &str) -> Result<Group> {
+        let database = self.plan.database()?;
+        let options = self.shared.consumer_options.clone();
+        Ok(Group::new(name.parse()?, database, &self.shared.runtime, options))
+    }
+
+    /// Handles events as a member of `group`.
+    pub fn consume(&mut self, group: Group) {
+        self.plan.groups.push(group);
+    }
+
+    /// Handles events of type `E` in the group `name`, each in a transaction of the module's database and with effects that happen
+    /// once.
+    ///
+    /// # Errors
+    /// As [`Module::group`].
+    pub fn on_event<E: Event>(&mut self, name: &str, handler: Arc<impl HandleIn<E>>) -> Result<()> {
+        let group = self.group(name)?.on_in_transaction(handler);
+        self.consume(group);
+        Ok(())
+    }
+
+    /// Hears all events from now on, in every process that runs this module.
+    pub fn listen(&mut self, listener: Listener) {
+        self.plan.listeners.push(listener);
     }
 
     /// Returns the cache that all modules share; keys start with the name of what they hold.
@@ -162,9 +224,9 @@ impl Module {
         }
     }
 
-    /// Returns the tasks of the process.
-    pub fn tasks(&self) -> &TaskGroup {
-        &self.shared.tasks
+    /// Returns the group for what runs in the background as long as the process does.
+    pub fn background(&self) -> &TaskGroup {
+        &self.shared.background
     }
 
     /// Runs `work` every `interval` until the process ends; a failure is logged and the next turn comes all the same.
@@ -172,8 +234,8 @@ impl Module {
     where
         F: Future<Output = Result<()>> + Send,
     {
-        let mut stop: StopSignal = self.shared.tasks.stop_signal();
-        self.shared.tasks.spawn(name, async move {
+        let mut stop: StopSignal = self.shared.background.stop_signal();
+        self.shared.background.spawn(name, async move {
             loop {
                 match mosaic_core::catch_panic(work()).await {
                     Ok(Ok(())) => {}
@@ -194,6 +256,34 @@ impl std::fmt::Debug for Module {
         f.debug_struct("Module")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// Opens the namespace of `name`, migrated; waits while the engine cannot be reached.
+pub(crate) async fn open_database(shared: &Shared, name: &str, migrations: &[Migration]) -> Result<Database> {
+    let config = &shared.database;
+    let url = database_url(&config.url, &shared.data);
+    let options = Options {
+        max_connections: config.max_connections,
+        acquire_timeout: config.acquire_timeout,
+        slow_query: config.slow_query,
+        ..Options::default()
+    };
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match Database::open(&url, name, &options, migrations).await {
+            Ok(database) => {
+                lock(&shared.databases).push((name.to_owned(), database.clone()));
+                return Ok(database);
+            }
+            Err(error) if error.is_retryable() => {
+                let cause = error.cause_chain();
+                tracing::warn!(module = name, cause, "the database cannot be reached yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use mosaic_core::config::Settings;
 use mosaic_core::{Error, Result, Runtime};
 use mosaic_rpc::PeerKey;
 
+use crate::base::StartError;
 use crate::files::write_secret_file;
-use crate::process::StartError;
 use crate::{Mode, RegistryConfig, RpcConfig};
 
 /// What processes in development mode share instead of a secret.

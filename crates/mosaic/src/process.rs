@@ -12,54 +12,27 @@ use axum::Router;
 use futures::future::join_all;
 use mosaic_auth::TokenVerifier;
 use mosaic_cache::Cache;
-use mosaic_core::config::{Config, Problem, Settings};
+use mosaic_core::config::Settings;
 use mosaic_core::{Authenticator, Error, Result, Runtime, ServiceDescriptor, StopSignal, TaskGroup};
-use mosaic_edge::{EdgeBuilder, EdgeConfig};
-use mosaic_guard::{GuardConfig, Rules};
+use mosaic_edge::EdgeBuilder;
+use mosaic_events::ConsumerOptions;
+use mosaic_guard::Rules;
 use mosaic_rpc::{Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, Tls, bind};
-use mosaic_telemetry::{Metrics, TelemetryConfig};
+use mosaic_telemetry::Metrics;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Health, Phase};
 use crate::app::Definition;
+use crate::base::{Base, StartError, start_error};
 use crate::discovery::{Announcement, Discovery};
+use crate::inspect;
 use crate::module::{Shared, lock};
 use crate::outgoing::install_crypto;
 use crate::peer_key::peer_key;
 use crate::reload::{self, Origin};
 use crate::tls;
-use crate::{
-    AuthConfig, CacheConfig, DatabaseConfig, Mode, Module, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
-};
-
-/// Why a process did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The configuration has these mistakes.
-    Config(Vec<Problem>),
-    /// Something else.
-    Failed(Error),
-}
-
-impl From<Error> for StartError {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Config(problems) => {
-                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                write!(f, "the configuration has mistakes: {}", lines.join("; "))
-            }
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
+use crate::work::{Plan, Work};
+use crate::{Mode, Module, PlatformConfig};
 
 /// Where a process listens.
 #[derive(Debug, Clone, Copy)]
@@ -78,51 +51,11 @@ pub struct Process {
     health: Arc<Health>,
     listeners: TaskGroup,
     background: TaskGroup,
+    work: Work,
     announcement: Arc<Mutex<Announcement>>,
     addresses: Addresses,
     drain_timeout: Duration,
     linger: Duration,
-}
-
-/// Configuration of the process itself, read before any module.
-struct Base {
-    platform: PlatformConfig,
-    rpc: RpcConfig,
-    tls: TlsConfig,
-    guard: GuardConfig,
-    registry: RegistryConfig,
-    auth: AuthConfig,
-    cache: CacheConfig,
-    edge: EdgeConfig,
-    telemetry: TelemetryConfig,
-    database: DatabaseConfig,
-}
-
-impl Base {
-    fn read(settings: &Settings) -> Option<Self> {
-        // Read all before giving up, so that all mistakes are found.
-        fn read<C: Config>(settings: &Settings) -> Option<C> {
-            settings.read::<C>()
-        }
-        let (platform, rpc, auth) = (read(settings), read(settings), read(settings));
-        let (guard, tls) = (read(settings), read(settings));
-        let (cache, edge, telemetry) = (read(settings), read(settings), read(settings));
-        let (database, registry) = (read(settings), read(settings));
-        let (platform, mut edge): (PlatformConfig, EdgeConfig) = (platform?, edge?);
-        edge.secure_cookies.get_or_insert(platform.mode == Mode::Production);
-        Some(Self {
-            platform,
-            rpc: rpc?,
-            tls: tls?,
-            guard: guard?,
-            registry: registry?,
-            auth: auth?,
-            cache: cache?,
-            edge,
-            telemetry: telemetry?,
-            database: database?,
-        })
-    }
 }
 
 impl Process {
@@ -155,17 +88,20 @@ impl Process {
 
         let admin = bind(base.platform.admin).await?;
         let admin_address = admin.local_addr().map_err(Error::internal)?;
-        serve_admin(&background, admin, admin::router(health.clone()));
+        let inspected = inspect::Handle::default();
+        let router = admin::router(health.clone()).merge(inspect::router(inspected.clone()));
+        serve_admin(&background, admin, router);
 
-        install(&shared, &chosen)
-            .await
-            .map_err(|error| start_error(error, &settings))?;
+        let plans = install(&shared, &chosen).await;
+        let plans = plans.map_err(|error| start_error(error, &settings))?;
         check(&shared, &base, tls.as_ref(), &chosen, &settings)?;
         let linger = discovery.linger(&base.rpc);
         if let Some(tls) = &tls {
             tls::follow(tls.clone(), &base.tls, &background);
         }
         let (http, grpc) = listen(&shared, &base, tls, linger, &listeners).await?;
+        let (work, inspection) = Work::start(&shared, &base, plans, task_group()).await?;
+        inspected.set(inspection);
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);
         let announcement = discovery.announce(&shared.directory, &lock(&shared.services), grpc);
@@ -183,6 +119,7 @@ impl Process {
             health,
             listeners,
             background,
+            work,
             announcement,
             addresses,
             drain_timeout: base.platform.drain_timeout,
@@ -222,7 +159,9 @@ impl Process {
         announcement.withdraw().await;
         // Listeners first, with most of the time: tasks may still be needed to answer what is running.
         let n_listeners_cut = self.listeners.shutdown(self.linger + self.drain_timeout * 3 / 4).await;
-        let n_tasks_cut = self.shared.tasks.shutdown(self.drain_timeout / 4).await;
+        let grace = self.drain_timeout / 4;
+        let (n_work_cut, n_tasks_cut) = tokio::join!(self.work.shutdown(grace), self.shared.background.shutdown(grace));
+        let n_tasks_cut = n_work_cut + n_tasks_cut;
         if n_listeners_cut + n_tasks_cut > 0 {
             tracing::warn!(n_listeners_cut, n_tasks_cut, "cut at the end of the drain");
         }
@@ -311,12 +250,13 @@ async fn shared(
         settings: settings.clone(),
         mode,
         data: base.platform.data.clone(),
-        database: Some(base.database.clone()),
+        database: base.database.clone(),
         cache: Cache::open(base.cache.url.expose(), runtime)?,
         directory,
         peers,
         verifier,
-        tasks: task_group(),
+        background: task_group(),
+        consumer_options: consumer_options(base),
         grpc: Some(GrpcServer::new(inbound, rules.clone())).into(),
         edge: Some(EdgeBuilder::default()).into(),
         rules,
@@ -326,10 +266,24 @@ async fn shared(
     Ok((shared, discovery))
 }
 
-async fn install(shared: &Arc<Shared>, chosen: &[&Definition]) -> Result<()> {
+fn consumer_options(base: &Base) -> ConsumerOptions {
+    ConsumerOptions {
+        concurrency: base.events.concurrency,
+        attempts_max: base.events.attempts,
+        inbox_retention: base.events.inbox_retention,
+        drain: base.platform.drain_timeout / 5,
+        ..ConsumerOptions::default()
+    }
+}
+
+/// Installs modules, and returns what each of them plans to do beside answering.
+async fn install(shared: &Arc<Shared>, chosen: &[&Definition]) -> Result<Vec<(String, Plan)>> {
     let installs = chosen.iter().map(|definition| {
         let mut module = Module::new(definition.name, shared.clone());
-        async move { (definition.install)(&mut module).await }
+        async move {
+            (definition.install)(&mut module).await?;
+            Ok(module.into_plan())
+        }
     });
     // All of them, so that the mistakes of all are found.
     let outcomes = join_all(installs).await;
@@ -358,15 +312,6 @@ fn check(
         Ok(())
     } else {
         Err(StartError::Config(problems))
-    }
-}
-
-fn start_error(error: Error, settings: &Settings) -> StartError {
-    let problems = settings.problems();
-    if problems.is_empty() {
-        StartError::Failed(error)
-    } else {
-        StartError::Config(problems)
     }
 }
 

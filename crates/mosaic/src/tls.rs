@@ -12,7 +12,7 @@ use mosaic_rpc::{Tls, TlsError, TlsFiles};
 
 use crate::TlsConfig;
 use crate::app::Definition;
-use crate::process::StartError;
+use crate::base::StartError;
 
 /// Opens what `config` names; `None` if that is nothing.
 pub(crate) fn open(runtime: &Runtime, config: &TlsConfig, settings: &Settings) -> Result<Option<Tls>, StartError> {

@@ -72,6 +72,7 @@ impl Codes {
             to,
             template: TEMPLATE.to_owned(),
             args,
+            good_for_s: u32::try_from(config.code_ttl.as_secs()).unwrap_or(u32::MAX),
         };
         self.messaging.send(cx, message).await
     }

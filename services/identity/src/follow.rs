@@ -24,9 +24,9 @@ pub async fn follow(m: &mut Module) -> Result<()> {
         identity: m.client::<IdentityClient>(),
         verifier: m.verifier().clone(),
         runtime: m.runtime().clone(),
-        stop: m.tasks().stop_signal(),
+        stop: m.background().stop_signal(),
     };
-    let tasks = m.tasks().clone();
+    let tasks = m.background().clone();
     tasks.spawn("identity watch", follower.run());
     Ok(())
 }

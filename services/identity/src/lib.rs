@@ -9,6 +9,7 @@
 //! for one purpose and one phone, three tries, once; a sign-out holds at once here and within a second elsewhere.
 
 mod attempts;
+mod clean_up;
 mod codes;
 mod config;
 mod follow;
@@ -47,7 +48,8 @@ use wechat::Wechat;
 /// A configuration with mistakes; keys or a database that cannot be used.
 pub async fn install(m: &mut Module) -> Result<()> {
     let config = Arc::new(m.config::<IdentityConfig>()?);
-    let store = Store::new(m.database(store::MIGRATIONS).await?, m.cache());
+    let database = m.database(store::MIGRATIONS).await?;
+    let store = Store::new(database, m.outbox()?, m.cache());
     let policy = m.verifier().policy().clone();
     let keys = Arc::new(SigningKeys::open(m, &config, policy.clone())?);
     let broadcast = Arc::new(Broadcast::new(
@@ -59,7 +61,8 @@ pub async fn install(m: &mut Module) -> Result<()> {
     let sessions = Sessions::new(store.clone(), keys.clone(), broadcast.clone(), config.clone());
     let codes = Codes::new(m.cache().clone(), m.client::<MessagingClient>(), config.clone());
     let wechat = wechat(m, &config)?;
-    background(m, &keys, &broadcast, &store, &config);
+    background(m, &keys, &broadcast);
+    clean_up::install(m, &store, &config)?;
     m.serve(IdentityServer::new(Arc::new(Service {
         attempts: Attempts::new(m.cache().clone(), config.clone()),
         passwords: Passwords::new(m.runtime()),
@@ -84,13 +87,7 @@ fn wechat(m: &Module, config: &IdentityConfig) -> Result<Option<Arc<dyn Wechat>>
     }
 }
 
-fn background(
-    m: &mut Module,
-    keys: &Arc<SigningKeys>,
-    broadcast: &Arc<Broadcast>,
-    store: &Store,
-    config: &IdentityConfig,
-) {
+fn background(m: &mut Module, keys: &Arc<SigningKeys>, broadcast: &Arc<Broadcast>) {
     let (rotated, keys) = (broadcast.clone(), keys.clone());
     m.every("signing key rotation", keys::ROTATION_CHECK_EVERY, move || {
         let (rotated, keys) = (rotated.clone(), keys.clone());
@@ -105,11 +102,5 @@ fn background(
     m.every("revocations of other instances", watch::POLL_EVERY, move || {
         let polled = polled.clone();
         async move { polled.poll().await }
-    });
-    let (store, runtime, access_ttl) = (store.clone(), m.runtime().clone(), m.verifier().policy().access_ttl);
-    let kept = config.session_kept;
-    m.every("session clean-up", store::CLEAN_UP_EVERY, move || {
-        let (store, now) = (store.clone(), runtime.now());
-        async move { store.clean_up(now, access_ttl, kept).await }
     });
 }

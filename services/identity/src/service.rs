@@ -42,7 +42,7 @@ impl Identity for Service {
         let key = credential_key(request.credential)?;
         check_password(&request.password, &key.identifier)?;
         let hash = self.passwords.hash(Secret::new(request.password)).await?;
-        let account = self.store.create_account(cx.runtime(), &key, Some(&hash), None).await?;
+        let account = self.store.create_account(cx, &key, Some(&hash), None).await?;
         Ok(SignUpResponse {
             account_id: account.get(),
         })
@@ -202,7 +202,7 @@ impl Service {
         if let Some(stored) = self.store.credential(key).await? {
             return self.sessions.open(cx, stored.account, false).await;
         }
-        match self.store.create_account(cx.runtime(), key, None, union_id).await {
+        match self.store.create_account(cx, key, None, union_id).await {
             Ok(account) => self.sessions.open(cx, account, true).await,
             Err(error) if error.reason() == "CREDENTIAL_TAKEN" => {
                 // Lost the race against oneself: the account is there now.

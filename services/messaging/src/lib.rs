@@ -1,20 +1,24 @@
 //! Sends messages to people: one service sends, all products ask it.
 //!
 //! A provider is a `Sender`; decorators around it keep to its limits and turn to another one when it
-//! fails, each a small type that knows nothing of the others. Which providers there are and how they are put together is
+//! fails, each a small type that knows nothing of the others; what cannot be sent now waits as a task. Which providers there are and how they are put together is
 //! configuration. The embedded provider is real in that it keeps what it was given: its outbox is read by tests and, in
 //! development mode, by people.
 //!
 //! Promises: a receiver gets at most so many messages a day and a sender may cause at most so many an hour, whoever asks;
 //! arguments (codes!) appear in no log and, in production, in no table.
 
+mod clean_up;
 mod config;
 mod failover;
+mod judge;
+mod later;
 mod model;
 mod outbox;
 mod rate_limit;
 mod sender;
 mod service;
+mod welcome;
 
 use std::sync::Arc;
 
@@ -25,6 +29,7 @@ pub use config::MessagingConfig;
 
 use config::Failover;
 use failover::{HealthFailover, Rotation};
+use later::{Later, SendLater};
 use outbox::Outbox;
 use rate_limit::RateLimited;
 use sender::{Sender, TimeLimited};
@@ -37,6 +42,25 @@ use service::Service;
 pub async fn install(m: &mut Module) -> Result<()> {
     let config = m.config::<MessagingConfig>()?;
     let outbox = Outbox::new(m.database(outbox::MIGRATIONS).await?, m.mode() == Mode::Development);
+    let sender = Later::new(
+        provider(m, &config, &outbox)?,
+        m.tasks()?,
+        &m.secret("messaging later"),
+        config.later(),
+    )?;
+    m.on_task::<SendLater>(Arc::new(sender.clone()))?;
+    clean_up::install(m, &outbox)?;
+    let is_welcoming = config.welcome;
+    let service = Arc::new(Service::new(Arc::new(sender), outbox, m.cache().clone(), config));
+    if is_welcoming {
+        welcome::install(m, &service)?;
+    }
+    m.serve(MessagingServer::new(service));
+    Ok(())
+}
+
+/// Returns what the configuration names: one provider, or several that stand in for each other.
+fn provider(m: &Module, config: &MessagingConfig, outbox: &Outbox) -> Result<Arc<dyn Sender>> {
     let mut providers: Vec<Arc<dyn Sender>> = Vec::new();
     for name in &config.providers {
         let provider: Arc<dyn Sender> = match name.as_str() {
@@ -60,20 +84,8 @@ pub async fn install(m: &mut Module) -> Result<()> {
     if m.mode() == Mode::Production && config.providers.iter().all(|name| name == "embedded") {
         tracing::warn!("messages go to the embedded provider only: nobody will receive them");
     }
-    let sender: Arc<dyn Sender> = match config.failover {
+    Ok(match config.failover {
         Failover::Rotate => Arc::new(Rotation::new(providers)),
         Failover::Health => Arc::new(HealthFailover::new(providers, config.switch_after)),
-    };
-    let keep = (outbox.clone(), m.runtime().clone());
-    m.every("messaging outbox clean-up", outbox::CLEAN_UP_EVERY, move || {
-        let (outbox, runtime) = keep.clone();
-        async move { outbox.clean_up(runtime.now()).await }
-    });
-    m.serve(MessagingServer::new(Arc::new(Service::new(
-        sender,
-        outbox,
-        m.cache().clone(),
-        config,
-    ))));
-    Ok(())
+    })
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// How a message reaches its receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Channel {
     /// Text message.
     Sms,
@@ -26,7 +29,7 @@ impl Channel {
 }
 
 /// A message to one person. Its arguments may hold codes, so they do not print.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Message {
     /// How.
     pub(crate) channel: Channel,
@@ -36,6 +39,8 @@ pub(crate) struct Message {
     pub(crate) template: String,
     /// What is put into the template.
     pub(crate) args: BTreeMap<String, String>,
+    /// After this it is worthless and not sent any more.
+    pub(crate) good_for: Option<Duration>,
 }
 
 impl fmt::Debug for Message {

@@ -21,7 +21,6 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
 
 /// How long messages are kept.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
-pub(crate) const CLEAN_UP_EVERY: Duration = Duration::from_secs(3600);
 
 fn create_sent(schema: &mut Schema) {
     schema.run(

@@ -107,6 +107,7 @@ pub(crate) mod script {
             to: to.into(),
             template: "t".into(),
             args: Default::default(),
+            good_for: None,
         }
     }
 

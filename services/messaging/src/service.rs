@@ -93,8 +93,10 @@ fn message(request: SendRequest) -> Result<Message> {
         proto::Channel::Unspecified => return Err(Error::invalid_argument("CHANNEL_UNKNOWN", "no such channel")),
     };
     let args = request.args.into_iter().collect();
+    let good_for = (request.good_for_s > 0).then(|| Duration::from_secs(request.good_for_s.into()));
     Ok(Message {
         channel,
+        good_for,
         to: request.to,
         template: request.template,
         args,

@@ -275,8 +275,8 @@ async fn back(m: &mut Module, witness: Witness) -> Result<()> {
         name: m.data().display().to_string().into(),
     };
     m.serve(BackServer::new(Arc::new(backman)));
-    let stop = m.tasks().stop_signal();
-    m.tasks().spawn("willing", willing(stop, witness.begin("willing")));
+    let stop = m.background().stop_signal();
+    m.background().spawn("willing", willing(stop, witness.begin("willing")));
     Ok(())
 }
 
@@ -321,7 +321,7 @@ impl Stage {
             .module("back", async move |m: &mut Module| back(m, witness.clone()).await)
             .module("deaf", async move |m: &mut Module| {
                 let work = deaf.begin("deaf");
-                m.tasks().spawn("deaf", async move {
+                m.background().spawn("deaf", async move {
                     std::future::pending::<()>().await;
                     work.done();
                 });

@@ -4,7 +4,8 @@ use mosaic::cache::CacheKey;
 use mosaic::sql::sea_orm::Set;
 use mosaic::sql::sea_orm::entity::prelude::*;
 use mosaic::sql::{into_error, micros, unique_violation};
-use mosaic::{AccountId, Error, Result, Runtime, Secret};
+use mosaic::{AccountId, Context, Error, Result, Runtime, Secret};
+use mosaic_api::events::UserRegistered;
 use mosaic_api::identity::v1::{CredentialKind, Revocation};
 
 use super::Store;
@@ -87,21 +88,21 @@ pub(crate) struct Stored {
 }
 
 impl Store {
-    /// Creates an account with one credential.
+    /// Creates an account with one credential, and tells of it.
     ///
     /// # Errors
     /// `AlreadyExists` (`CREDENTIAL_TAKEN`) if the credential has an account.
     pub(crate) async fn create_account(
         &self,
-        runtime: &Runtime,
+        cx: &Context,
         key: &CredentialKey,
         password_hash: Option<&str>,
         union_id: Option<&str>,
     ) -> Result<AccountId> {
         self.database
             .transaction(|tx| async move {
-                let account = AccountId::new(runtime);
-                let now = micros(runtime.now());
+                let account = AccountId::new(cx.runtime());
+                let now = micros(cx.runtime().now());
                 let row = account::ActiveModel {
                     id: Set(account.get()),
                     created_at: Set(now),
@@ -110,7 +111,8 @@ impl Store {
                     .exec_without_returning(&tx)
                     .await
                     .map_err(into_error)?;
-                insert_credential(&tx, runtime, account, key, password_hash, union_id).await?;
+                insert_credential(&tx, cx.runtime(), account, key, password_hash, union_id).await?;
+                self.outbox.publish(&tx, cx, &UserRegistered { account }).await?;
                 Ok(account)
             })
             .await

@@ -10,18 +10,18 @@ mod sessions;
 use std::time::Duration;
 
 use mosaic::cache::{Cache, ReadThrough};
+use mosaic::events::Outbox;
 use mosaic::sql::Database;
 
 pub(crate) use accounts::CredentialKey;
 pub(crate) use schema::MIGRATIONS;
 pub(crate) use sessions::Session;
 
-pub(crate) const CLEAN_UP_EVERY: Duration = Duration::from_secs(3600);
-
 /// See the module documentation. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     database: Database,
+    outbox: Outbox,
     /// Kind and identifier of each credential of an account.
     credentials: ReadThrough<Vec<(String, String)>>,
 }
@@ -30,9 +30,10 @@ pub(crate) struct Store {
 const CACHED_FOR: Duration = Duration::from_secs(3600);
 
 impl Store {
-    pub(crate) fn new(database: Database, cache: &Cache) -> Self {
+    pub(crate) fn new(database: Database, outbox: Outbox, cache: &Cache) -> Self {
         Self {
             database,
+            outbox,
             credentials: ReadThrough::new(cache, CACHED_FOR),
         }
     }

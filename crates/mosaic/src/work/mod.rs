@@ -1,0 +1,127 @@
+//! What a process does beside answering: it runs tasks, relays what transactions published, handles events.
+//!
+//! A module says in its `install` what it enqueues, publishes and handles ([`Plan`]); when all modules are installed and the
+//! listeners are up, the process starts workers, schedulers, relays and consumers for them ([`Work`]), and at the end stops
+//! these before it closes databases.
+
+mod config;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mosaic_core::{Result, TaskGroup};
+use mosaic_events::{BUS_MIGRATIONS, Bus, Consumers, LogBus, LogBusOptions, RelayOptions, Running};
+use mosaic_tasks::{Inspector, QueueName, QueueOrder, WorkerOptions};
+
+pub use config::{EventsConfig, TasksConfig};
+pub(crate) use plan::{Plan, migrations};
+
+use crate::base::Base;
+use crate::module::{Shared, open_database};
+
+/// How people see and steer the work of a process, by module.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    pub(crate) tasks: Vec<(String, Inspector)>,
+    pub(crate) groups: Vec<ConsumerGroup>,
+    pub(crate) bus: Option<Arc<dyn Bus>>,
+}
+
+/// A group of consumers of this process.
+#[derive(Debug)]
+pub(crate) struct ConsumerGroup {
+    pub(crate) module: String,
+    pub(crate) name: String,
+    pub(crate) running: Running,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(crate) struct Work {
+    tasks: TaskGroup,
+    consumers: Option<Consumers>,
+}
+
+impl Work {
+    /// Starts what `plans` of modules ask for.
+    pub(crate) async fn start(
+        shared: &Arc<Shared>,
+        base: &Base,
+        plans: Vec<(String, Plan)>,
+        tasks: TaskGroup,
+    ) -> Result<(Self, Inspection)> {
+        let mut inspection = Inspection::default();
+        let mut consumers = None;
+        if plans.iter().any(|(_, plan)| plan.needs_bus()) {
+            let bus = open_bus(shared, &base.events).await?;
+            consumers = Some(Consumers::new(bus.clone(), &shared.runtime));
+            inspection.bus = Some(bus);
+        }
+        for (module, mut plan) in plans {
+            plan.start_tasks(&module, worker_options(base)?, &tasks, &mut inspection)?;
+            if let Some((consumers, bus)) = consumers.as_ref().zip(inspection.bus.clone()) {
+                plan.start_relay(&module, bus, relay_options(&base.events), &tasks);
+                plan.start_consumers(&module, consumers, &mut inspection);
+            }
+        }
+        Ok((Self { tasks, consumers }, inspection))
+    }
+
+    /// Stops all of it side by side; returns how much had to be cut after `grace`.
+    pub(crate) async fn shutdown(&self, grace: Duration) -> usize {
+        let consumers = async {
+            match &self.consumers {
+                Some(consumers) => consumers.shutdown(grace).await,
+                None => 0,
+            }
+        };
+        let (n_tasks, n_consumers) = tokio::join!(self.tasks.shutdown(grace), consumers);
+        n_tasks + n_consumers
+    }
+}
+
+fn worker_options(base: &Base) -> Result<WorkerOptions> {
+    let config = &base.tasks;
+    let mut queues = vec![(QueueName::default(), 1)];
+    for (name, weight) in &config.queues {
+        queues.retain(|(known, _)| known.as_str() != name);
+        queues.push((name.parse()?, *weight));
+    }
+    Ok(WorkerOptions {
+        concurrency: config.concurrency,
+        queues,
+        order: if config.strict {
+            QueueOrder::Strict
+        } else {
+            QueueOrder::Weighted
+        },
+        lease: config.lease,
+        poll: config.poll,
+        // Before the group is cut, so that what does not end is given back.
+        drain: base.platform.drain_timeout / 5,
+    })
+}
+
+fn relay_options(config: &EventsConfig) -> RelayOptions {
+    RelayOptions {
+        retention: config.outbox_retention,
+        ..RelayOptions::default()
+    }
+}
+
+/// Opens the bus that the configuration names; waits while the database of the embedded one cannot be reached.
+async fn open_bus(shared: &Shared, config: &EventsConfig) -> Result<Arc<dyn Bus>> {
+    let options = LogBusOptions::default();
+    match config.url.expose() {
+        "embedded:" => {
+            let database = open_database(shared, "events", BUS_MIGRATIONS).await?;
+            Ok(Arc::new(LogBus::embedded(&database, &shared.runtime, options)))
+        }
+        "memory:" => Ok(Arc::new(LogBus::memory(&shared.runtime, options))),
+        other => Err(mosaic_core::Error::invalid_argument(
+            "EVENTS_URL_INVALID",
+            other.to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,190 @@
+//! From sync to async: what cannot be sent now is stored, and sent later.
+//!
+//! A message becomes a task when a limit is reached or when the provider is judged down ([`Judge`](crate::judge)); its sender is told that it was
+//! taken. A single failure of a provider that is up stays the caller's: it is still there and may decide. Stored messages are
+//! sealed (they may hold codes) and have a time after which they are worthless. The guide `docs/guides/sync-to-async.md`
+//! says when this helps and when it hurts.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aes_gcm::aead::{Aead as _, KeyInit as _};
+use aes_gcm::{Aes256Gcm, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mosaic::tasks::{Backoff, Options, Queue, Task, TaskContext, When};
+use mosaic::{Code, Context, Error, Result, Secret};
+use serde::{Deserialize, Serialize};
+
+use crate::judge::{Attempt, Judge, JudgeOptions, Verdict};
+use crate::model::Message;
+use crate::sender::{Sender, caller_gave_up};
+
+/// Bytes of the nonce in front of what is sealed.
+const NONCE_LEN: usize = 12;
+
+/// How messages are sent later.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LaterOptions {
+    /// Attempts after the first before a message is given up (and lies in the archive).
+    pub(crate) retries: u32,
+    /// Time between attempts.
+    pub(crate) retry_every: Duration,
+    pub(crate) judge: JudgeOptions,
+}
+
+/// Sends through another sender, now or later. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Later(Arc<Parts>);
+
+struct Parts {
+    inner: Arc<dyn Sender>,
+    queue: Queue,
+    seal: Seal,
+    options: LaterOptions,
+    judge: Mutex<Judge>,
+}
+
+impl Later {
+    /// Makes a sender over `inner` that stores what must wait in `queue`, sealed with `key` (32 bytes).
+    ///
+    /// # Errors
+    /// A key of another length.
+    pub(crate) fn new(
+        inner: Arc<dyn Sender>,
+        queue: Queue,
+        key: &Secret<Vec<u8>>,
+        options: LaterOptions,
+    ) -> Result<Self> {
+        Ok(Self(Arc::new(Parts {
+            inner,
+            queue,
+            seal: Seal::new(key)?,
+            judge: Mutex::new(Judge::new(options.judge.clone())),
+            options,
+        })))
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Judge> {
+        self.0.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends now if the judge lets it, and tells the judge; `None` if it does not.
+    async fn try_now(&self, cx: &Context, message: &Message) -> Option<Result<()>> {
+        let runtime = cx.runtime();
+        if self.judge().verdict(runtime.now()) == Verdict::Wait {
+            return None;
+        }
+        let begun = runtime.instant();
+        let outcome = self.0.inner.send(cx, message).await;
+        if !caller_gave_up(cx) && !outcome.as_ref().is_err_and(is_limited) {
+            let attempt = Attempt {
+                is_ok: outcome.is_ok(),
+                took: runtime.instant().saturating_duration_since(begun),
+            };
+            self.note(cx, attempt);
+        }
+        Some(outcome)
+    }
+
+    fn note(&self, cx: &Context, attempt: Attempt) {
+        let mut judge = self.judge();
+        let was_down = judge.is_down();
+        judge.record(cx.runtime().now(), attempt);
+        let is_down = judge.is_down();
+        drop(judge);
+        if was_down != is_down {
+            tracing::warn!(is_down, "the message provider was judged anew");
+            metrics::gauge!("mosaic_message_provider_down").set(f64::from(u8::from(is_down)));
+        }
+    }
+
+    async fn store(&self, cx: &Context, message: &Message) -> Result<()> {
+        let LaterOptions {
+            retries, retry_every, ..
+        } = self.0.options;
+        let now = cx.runtime().now();
+        let task = SendLater {
+            sealed: self.0.seal.close(cx, message)?,
+        };
+        let options = Options {
+            retries_max: retries,
+            backoff: Backoff {
+                base: retry_every,
+                max: retry_every,
+            },
+            when: When::In(retry_every),
+            deadline: message.good_for.map(|good_for| now.plus(good_for)),
+            timeout: Duration::from_secs(60),
+            ..Options::default()
+        };
+        self.0.queue.enqueue(cx, &task, options).await?;
+        metrics::counter!("mosaic_messages_deferred_total", "channel" => message.channel.name()).increment(1);
+        Ok(())
+    }
+}
+
+/// Limits are ours or the provider's own: it is well, only we must wait.
+fn is_limited(error: &Error) -> bool {
+    error.code() == Code::ResourceExhausted
+}
+
+#[mosaic::async_trait]
+impl Sender for Later {
+    async fn send(&self, cx: &Context, message: &Message) -> Result<()> {
+        match self.try_now(cx, message).await {
+            None => self.store(cx, message).await,
+            Some(Err(error)) if is_limited(&error) => self.store(cx, message).await,
+            Some(outcome) => outcome,
+        }
+    }
+}
+
+/// The task: a message that waited.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SendLater {
+    /// Base64 of nonce and cipher text.
+    sealed: String,
+}
+
+impl Task for SendLater {
+    const NAME: &'static str = "messaging.send_later";
+    type Needs = Later;
+    type Output = ();
+
+    async fn run(self, later: &Later, cx: &TaskContext) -> Result<()> {
+        let message = later.0.seal.open(&self.sealed)?;
+        match later.try_now(cx, &message).await {
+            None => Err(Error::unavailable("PROVIDER_DOWN", "the provider is judged down")),
+            Some(outcome) => outcome,
+        }
+    }
+}
+
+/// AES-256-GCM with a random nonce in front (NIST SP 800-38D): far fewer messages than the 2^32 that a key allows.
+struct Seal(Aes256Gcm);
+
+impl Seal {
+    fn new(key: &Secret<Vec<u8>>) -> Result<Self> {
+        let cipher = Aes256Gcm::new_from_slice(key.expose());
+        cipher
+            .map(Self)
+            .map_err(|_| Error::internal("the key for stored messages has the wrong length"))
+    }
+
+    fn close(&self, cx: &Context, message: &Message) -> Result<String> {
+        let plain = serde_json::to_vec(message).map_err(Error::internal)?;
+        let nonce: [u8; NONCE_LEN] = cx.runtime().random_bytes();
+        let sealed = self.0.encrypt(&Nonce::from(nonce), plain.as_slice());
+        let sealed = sealed.map_err(|_| Error::internal("a message cannot be sealed"))?;
+        Ok(STANDARD.encode([nonce.as_slice(), &sealed].concat()))
+    }
+
+    fn open(&self, sealed: &str) -> Result<Message> {
+        let broken = || Error::invalid_argument("MESSAGE_BROKEN", "the stored message cannot be read");
+        let sealed = STANDARD.decode(sealed).map_err(|_| broken())?;
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
+        let plain = self.0.decrypt(&Nonce::from(*nonce), sealed).map_err(|_| broken())?;
+        serde_json::from_slice(&plain).map_err(|cause| broken().caused_by(cause))
+    }
+}
