@@ -58,7 +58,7 @@ fn create(schema: &mut Schema) {
         .col(text("consumer", 80))
         .col(ColumnDef::new("event_id").char_len(32).not_null())
         .col(number("handled_at"))
-        .primary_key(key.col("consumer").col("event_id"));
+        .primary_key(key.col("event_id").col("consumer"));
     schema.run(&inbox);
     let mut old = Index::create();
     schema.run(old.name("ix_mosaic_inbox_old").table(INBOX).col("handled_at"));

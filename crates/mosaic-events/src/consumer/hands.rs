@@ -199,10 +199,9 @@ impl Hands {
 
     /// Returns partitions that are to be released: ending, and no run is going.
     pub(super) fn over(&self) -> Vec<u32> {
-        let is_over = |work: &Work| work.is_ending() && work.lanes.n_running() == 0;
         self.work
             .iter()
-            .filter(|(_, work)| is_over(work))
+            .filter(|(_, work)| work.is_over())
             .map(|(partition, _)| *partition)
             .collect()
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use mosaic_core::{Context, Result, Runtime, SeededRandom, SystemClock};
-use mosaic_events::{Bus, Consumers, Group, HandleIn, LogBus, LogBusOptions, Message, Outbox, Relay};
+use mosaic_core::{Context, Error, Result, Runtime, SeededRandom, SystemClock};
+use mosaic_events::{Bus, ConsumerOptions, Consumers, Group, HandleIn, LogBus, LogBusOptions, Message, Outbox, Relay};
 use mosaic_lease::{Acquired, Leases, SqlLeases};
 use mosaic_sql::{Database, Transaction};
 
@@ -43,11 +43,16 @@ async fn crash<F: Future>(n: u64, future: F) -> Option<F::Output> {
     Crash { future, n_left: n }.await
 }
 
-struct Once;
+/// Notes what it sees; one time in ten it fails afterwards, so that the next event of the key could come first.
+struct Once(Runtime);
 
 impl HandleIn<Counted> for Once {
     async fn handle(&self, _: &Context, event: Counted, tx: &Transaction) -> Result<()> {
-        note(tx, "handled", &event).await
+        note(tx, "handled", &event).await?;
+        match self.0.random_below(10) {
+            0 => Err(Error::unavailable("BUSY", "told to fail")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -137,8 +142,12 @@ impl World {
 
     fn consume(&self) -> Consumers {
         let consumers = Consumers::new(self.bus.clone(), &self.runtime);
-        let group = Group::new(name("readers"), &self.module, &self.runtime, consumer_cases::options());
-        consumers.start(group.on_in_transaction(Arc::new(Once)));
+        let options = ConsumerOptions {
+            attempts_max: 1000,
+            ..consumer_cases::options()
+        };
+        let group = Group::new(name("readers"), &self.module, &self.runtime, options);
+        consumers.start(group.on_in_transaction(Arc::new(Once(self.random.clone()))));
         consumers
     }
 
