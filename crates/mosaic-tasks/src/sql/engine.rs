@@ -4,9 +4,11 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mosaic_core::{Result, Timestamp};
+use mosaic_core::{Error, Result, Timestamp};
 use mosaic_sql::sea_orm::ConnectionTrait as _;
-use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Func, LockType, Order, Query};
+use mosaic_sql::sea_orm::sea_query::{
+    Expr, ExprTrait as _, Func, LockType, Order, Query, SimpleExpr, SubQueryStatement,
+};
 use mosaic_sql::{Transaction, into_error, timestamp};
 
 use super::change::{self, Change, Tally};
@@ -25,26 +27,25 @@ use crate::model::{self, Event, Record, State};
 use crate::new_task::{NewTask, check_batch, check_payload};
 
 impl SqlEngine {
-    /// Returns when there is something to promote.
-    async fn next_promotion(&self) -> Result<Option<Timestamp>> {
-        let mut due = Query::select();
-        due.expr_as(Func::min(Expr::col("due_at")), "first")
-            .from(TABLE)
-            .and_where(in_state(&[State::Scheduled, State::Retry]));
-        let mut group = Query::select();
-        group.expr_as(Func::min(Expr::col("flush_at")), "first").from(GROUPS);
-        let mut key = Query::select();
-        key.expr_as(Func::min(Expr::col("wake_at")), "first").from(KEYS);
-        let mut next: Option<i64> = None;
-        for first in [due, group, key] {
-            let row = self.database.query_one(&first).await.map_err(into_error)?;
-            let first = row
-                .map(|row| Fields(&row).get::<Option<i64>>("first"))
-                .transpose()?
-                .flatten();
-            next = next.into_iter().chain(first).min();
-        }
-        Ok(next.map(timestamp))
+    /// Returns when there is something to promote: tasks that are due; groups and keys. Asked in one statement.
+    async fn next_promotions(&self) -> Result<[Option<Timestamp>; 2]> {
+        let in_time = in_state(&[State::Scheduled, State::Retry]);
+        let first = |table: &'static str, column: &'static str| {
+            let mut first = Query::select();
+            first.expr(Func::min(Expr::col(column))).from(table);
+            first
+        };
+        let subquery = |select| SimpleExpr::SubQuery(None, Box::new(SubQueryStatement::SelectStatement(select)));
+        let mut all = Query::select();
+        all.expr_as(subquery(first(TABLE, "due_at").and_where(in_time).take()), "due")
+            .expr_as(subquery(first(GROUPS, "flush_at")), "flush")
+            .expr_as(subquery(first(KEYS, "wake_at")), "wake");
+        let Some(row) = self.database.query_one(&all).await.map_err(into_error)? else {
+            return Ok([None, None]);
+        };
+        let first = |name| Ok::<_, Error>(Fields(&row).get::<Option<i64>>(name)?.map(timestamp));
+        let shared = first("flush")?.into_iter().chain(first("wake")?).min();
+        Ok([first("due")?, shared])
     }
 
     /// Deletes at most `limit` of those beyond what is kept.
@@ -168,22 +169,27 @@ impl Engine for SqlEngine {
                 .limit(limit as u64);
             skip_locked(&mut find)
         };
-        let mut n_due = 0;
         let now = self.time.now(&self.database).await?;
-        let mut next = self.next_promotion().await?;
-        if next.is_some_and(|next| next <= now) {
-            n_due = self.sweep(&wanted, |_| Event::Due).await?;
+        let mut next = self.next_promotions().await?;
+        let is_due = next.map(|next| next.is_some_and(|next| next <= now));
+        let mut n_due = 0;
+        if is_due[0] {
+            n_due += self.sweep(&wanted, |_| Event::Due).await?;
+        }
+        if is_due[1] {
             let others = self.database.transaction(async |tx| {
                 let now = self.time.now(&tx).await?;
                 let n_merged = groups::merge(&tx, limit, now, self.time.runtime()).await?;
                 Ok(n_merged + keys::release(&tx, limit, now).await?)
             });
             n_due += others.await?;
-            next = self.next_promotion().await?;
+        }
+        if is_due != [false; 2] {
+            next = self.next_promotions().await?;
         }
         Ok(Promoted {
             n_due,
-            next_in: next.map(|next| next.since(now)),
+            next_in: next.into_iter().flatten().min().map(|next| next.since(now)),
         })
     }
 

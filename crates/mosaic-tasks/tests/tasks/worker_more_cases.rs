@@ -162,7 +162,7 @@ async fn strict_order_leaves_light_queues_what_is_left() {
         ..WorkerOptions::default()
     };
     let log = start(&stage, options);
-    while stage.engine.counts(&idle).await.unwrap() != [] {
+    while !stage.engine.counts(&idle).await.unwrap().is_empty() {
         tokio::time::sleep(SECOND / 100).await;
     }
     let lines = log.lines();
