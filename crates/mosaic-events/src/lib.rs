@@ -1,4 +1,15 @@
 //! Events between modules: what happened in one is told to all who care, once it is certain, and never lost on the way.
+//!
+//! A transaction publishes through its [`Outbox`]; the [`Relay`] brings rows to a [`Bus`]; [`Consumers`] run the handlers of a
+//! [`Group`], with an inbox in the handler's transaction. What is promised:
+//!
+//! - **Published if, and only if, the transaction commits**; at least once, in order for each key.
+//! - **Effects once** for handlers in a transaction; the others must be repeatable.
+//! - **Handled or kept**: what cannot be handled becomes a [`DeadLetter`], and holds up nobody but its own key meanwhile.
+//!
+//! Not promised: order between keys, order of what is replayed, delivery of what a topic's retention has deleted, and that a
+//! [`Listener`] hears what is published while it is not there.
+
 mod bus;
 mod consumer;
 mod event;
