@@ -109,7 +109,10 @@ impl Stored {
         let rest = fields.pop().unwrap_or(Value::Nil);
         let mut texts = Vec::with_capacity(fields.len());
         for field in fields {
-            texts.push(plain::<Vec<u8>>(field)?);
+            texts.push(match field {
+                Value::Int(number) => number.to_string().into_bytes(),
+                field => plain::<Vec<u8>>(field)?,
+            });
         }
         let texts: [Vec<u8>; 16] = texts.try_into().map_err(|_| garbled("not a task"))?;
         let raw = String::from_utf8_lossy(&texts[1]).into_owned();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use mosaic_core::{Context, ManualClock, Runtime, SystemRandom, Timestamp};
 use mosaic_sql::Database;
 use mosaic_tasks::{
-    Claim, Claimed, Engine, Enqueued, Lease, MIGRATIONS, MemoryEngine, NewTask, Options, Outcome, Report, SqlEngine,
-    TaskId,
+    Claim, Claimed, Engine, Enqueued, Lease, MIGRATIONS, MemoryEngine, NewTask, Options, Outcome, RedisEngine, Report,
+    SqlEngine, TaskId,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
@@ -19,7 +19,7 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) runtime: Runtime,
     pub(crate) database: Option<Database>,
-    /// URL of the server and the statement that removes the namespace.
+    /// URL of the server and the statement, or in Redis the prefix, that removes the namespace.
     namespace: Option<(String, String)>,
 }
 
@@ -52,6 +52,21 @@ impl Bench {
         let drop = format!("DROP DATABASE IF EXISTS `{prefix}_{module}`");
         execute(server, &drop).await;
         Some(Self::sql(&url, module, Some((server.to_owned(), drop))).await)
+    }
+
+    pub(crate) async fn redis(module: &str) -> Option<Self> {
+        let url = url_of("MOSAIC_TEST_REDIS")?;
+        let prefix = format!("{module}:");
+        wipe(&url, &prefix).await;
+        let (clock, runtime) = still();
+        let engine = RedisEngine::open(&url, &runtime).unwrap();
+        Some(Self {
+            engine: Arc::new(engine.with_prefix(&prefix).with_clock()),
+            clock,
+            runtime,
+            database: None,
+            namespace: Some((url, prefix)),
+        })
     }
 
     async fn sql(url: &str, module: &str, namespace: Option<(String, String)>) -> Self {
@@ -140,7 +155,29 @@ fn still() -> (Arc<ManualClock>, Runtime) {
     (clock.clone(), Runtime::new(clock, Arc::new(SystemRandom)))
 }
 
+/// Removes all keys that begin with `prefix`.
+pub(crate) async fn wipe(url: &str, prefix: &str) {
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(1000);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.unwrap();
+        if !keys.is_empty() {
+            let _: () = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await.unwrap();
+        }
+        if next == 0 {
+            return;
+        }
+        cursor = next;
+    }
+}
+
 async fn execute(url: &str, sql: &str) {
+    if url.starts_with("redis") {
+        return wipe(url, sql).await;
+    }
     let sql = AssertSqlSafe(sql.to_owned());
     if url.starts_with("postgres") {
         sqlx::PgConnection::connect(url)
@@ -164,7 +201,7 @@ async fn execute(url: &str, sql: &str) {
     clippy::disallowed_methods,
     reason = "tests are told by the environment where the engines are"
 )]
-fn url_of(variable: &str) -> Option<String> {
+pub(crate) fn url_of(variable: &str) -> Option<String> {
     let url = std::env::var(variable).ok();
     if url.is_none() {
         let required = std::env::var("MOSAIC_TEST_ENGINES").is_ok_and(|engines| engines == "required");

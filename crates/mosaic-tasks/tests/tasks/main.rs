@@ -1,4 +1,4 @@
-//! One contract, every engine (memory and SQLite always; PostgreSQL and MariaDB where their URLs are set), and the worker.
+//! One contract, every engine (memory and SQLite always; PostgreSQL, MariaDB and Redis where their URLs are set), and the worker.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -87,4 +87,4 @@ macro_rules! contracts {
     };
 }
 
-contracts!(memory sqlite postgres mysql);
+contracts!(memory sqlite postgres mysql redis);
