@@ -181,7 +181,12 @@ impl RedisEngine {
         Ok(match kind {
             0 => Committed::Stale,
             1 => Committed::Done(plain::<Vec<u8>>(rest)?.into_iter().map(|taken| taken == b'1').collect()),
-            2 => Committed::NeedRules(plain::<Vec<usize>>(rest)?.into_iter().map(|position| position - 1).collect()),
+            2 => Committed::NeedRules(
+                plain::<Vec<usize>>(rest)?
+                    .into_iter()
+                    .map(|position| position - 1)
+                    .collect(),
+            ),
             3 => Committed::NotTaken,
             _ => return Err(garbled("what became of changes")),
         })

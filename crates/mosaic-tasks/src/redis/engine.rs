@@ -58,7 +58,9 @@ impl Engine for RedisEngine {
         let n_done = self.change(&ids, |draft| {
             let is_there = |id: &&TaskId| draft.get(**id).is_some();
             let there: Vec<&TaskId> = ids.iter().filter(is_there).collect();
-            let done = there.into_iter().filter(|id| draft.happen(**id, &command.event()).is_ok());
+            let done = there
+                .into_iter()
+                .filter(|id| draft.happen(**id, &command.event()).is_ok());
             Ok(done.count())
         });
         Ok(Commanded {

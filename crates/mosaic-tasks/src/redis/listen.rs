@@ -39,7 +39,10 @@ impl RedisEngine {
             if notice.get_channel_name() == bell {
                 ring();
             } else if let Err(error) = self.cancel(&notice).await {
-                tracing::warn!(reason = error.reason(), "cannot cancel a task that asynq wants cancelled");
+                tracing::warn!(
+                    reason = error.reason(),
+                    "cannot cancel a task that asynq wants cancelled"
+                );
             }
         }
         Ok(())

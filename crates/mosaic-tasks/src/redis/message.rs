@@ -116,7 +116,10 @@ impl Extra {
             timeout: micros(task.timeout),
             deadline: task.deadline.map(Timestamp::as_micros),
             retention: micros(task.retention),
-            unique_key: task.unique.as_ref().map_or_else(String::new, |unique| unique.key.clone()),
+            unique_key: task
+                .unique
+                .as_ref()
+                .map_or_else(String::new, |unique| unique.key.clone()),
             retries_max: task.retries_max,
             n_predecessors: task.n_predecessors,
             n_awaited: task.n_awaited,

@@ -38,7 +38,15 @@ impl RedisEngine {
         for key in due.keys {
             n_due += self.release(key, due.now).await?;
         }
-        let last = if has_more { self.due(0).await? } else { Due { groups: Vec::new(), keys: Vec::new(), ..due } };
+        let last = if has_more {
+            self.due(0).await?
+        } else {
+            Due {
+                groups: Vec::new(),
+                keys: Vec::new(),
+                ..due
+            }
+        };
         Ok(Promoted {
             n_due,
             next_in: last.next_at.map(|at| at.since(last.now)),
@@ -145,10 +153,7 @@ impl RedisEngine {
     async fn sweep(&self, what: &str, limit: usize, event: impl Fn(&str) -> Event + Send + Sync) -> Result<usize> {
         for _ in 0..ATTEMPTS {
             let mut args = Args::new();
-            args.text(what)
-                .show(limit)
-                .show(micros(ARCHIVED_FOR))
-                .show(ENDED_MAX);
+            args.text(what).show(limit).show(micros(ARCHIVED_FOR)).show(ENDED_MAX);
             let answer = self.connection.run(&self.connection.scripts.sweep, args).await?;
             let found = items(items(answer)?.pop().unwrap_or(Value::Nil))?;
             let mut why = std::collections::BTreeMap::new();

@@ -126,69 +126,123 @@ impl Stored {
     fn of(texts: [Vec<u8>; 16], rest: Value) -> Option<Self> {
         let [queue, raw, name, state, msg, x, others @ ..] = texts;
         let others = others.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let [version, fence, enqueued, due, waits, cancelled, held_until, pending_since, awaited, at] = others;
         let queue: QueueName = String::from_utf8(queue).ok()?.parse().ok()?;
         let id: TaskId = String::from_utf8(name).ok()?.parse().ok()?;
-        let state_text = String::from_utf8(state).ok()?;
+        let state = String::from_utf8(state).ok()?;
         let message = TaskMessage::decode(msg.as_slice()).ok()?;
-        let is_ours = !x.is_empty();
-        let extra = if is_ours {
-            Extra::decode(x.as_slice()).ok()?
-        } else {
-            Extra::of_message(&message)
+        let (extra, is_ours) = match x.as_slice() {
+            [] => (Extra::of_message(&message), false),
+            x => (Extra::decode(x).ok()?, true),
         };
-        let (state, waits_for) = state_of(&state_text, &waits)?;
-        let at = time(&at);
-        let pending_since = pending_since.get(..pending_since.len().saturating_sub(3)).and_then(time);
-        let enqueued_at = time(&enqueued).or(pending_since).or(at).unwrap_or_default();
-        let due_at = match state {
-            State::Scheduled | State::Retry if due.is_empty() => at.unwrap_or(enqueued_at),
-            _ => time(&due).unwrap_or(enqueued_at),
+        let [
+            version,
+            fence,
+            enqueued,
+            due,
+            waits,
+            cancelled,
+            held_until,
+            pending_since,
+            awaited,
+            at,
+        ] = others;
+        let (state, waits_for, expect) = {
+            let (known, waits_for) = state_of(&state, &waits)?;
+            (known, waits_for, format!("{version}:{state}"))
         };
-        let retention = Duration::from_micros(extra.retention);
-        let (finished_at, keep_until) = match state {
-            State::Completed => (at.map(|at| at.minus(retention)), at),
-            State::Archived => (at, at.map(|at| at.plus(ARCHIVED_FOR))),
-            _ => (None, None),
-        };
+        let pending_since = pending_since
+            .get(..pending_since.len().saturating_sub(3))
+            .and_then(time);
+        let times = Times::of(state, time(&enqueued).or(pending_since), time(&due), time(&at), &extra);
         let record = Record {
             id,
             queue,
-            kind: message.kind.clone(),
-            priority: u8::try_from(extra.priority).unwrap_or(u8::MAX),
             state,
-            due_at,
-            n_failed: u32::try_from(message.retried).unwrap_or(0),
-            retries_max: extra.retries_max,
-            backoff: extra.backoff(),
-            timeout: Duration::from_micros(extra.timeout),
-            deadline: extra.deadline.map(Timestamp::from_micros),
-            retention,
-            unique: unique(&extra, &message, is_ours, &held_until),
-            fence: fence.parse().unwrap_or(0),
-            lease_until: at.filter(|_| state == State::Active),
-            is_cancelled: !cancelled.is_empty(),
-            enqueued_at,
-            finished_at,
-            keep_until,
-            last_error: Some(message.error_msg.clone()).filter(|error| !error.is_empty()),
-            headers: message.headers.clone(),
             waits_for,
-            n_predecessors: extra.n_predecessors,
-            n_awaited: extra.n_awaited,
+            fence: fence.parse().unwrap_or(0),
+            is_cancelled: !cancelled.is_empty(),
             is_awaited: !awaited.is_empty(),
-            group: extra.group(),
-            n_merged: extra.n_merged,
-            limit: extra.limit(),
+            unique: unique(&extra, &message, is_ours, &held_until),
+            ..record(&message, &extra, &times)?
         };
         Some(Self {
             raw: String::from_utf8(raw).ok()?,
-            expect: format!("{version}:{state_text}"),
+            expect,
             message,
             record,
             rest,
         })
     }
+}
+
+/// When what happens, or happened, to a task.
+struct Times {
+    enqueued: Timestamp,
+    due: Timestamp,
+    lease_until: Option<Timestamp>,
+    finished: Option<Timestamp>,
+    keep_until: Option<Timestamp>,
+}
+
+impl Times {
+    /// `at` is the time of the state, see the scripts.
+    fn of(
+        state: State,
+        enqueued: Option<Timestamp>,
+        due: Option<Timestamp>,
+        at: Option<Timestamp>,
+        extra: &Extra,
+    ) -> Self {
+        let enqueued = enqueued.or(at).unwrap_or_default();
+        let retention = Duration::from_micros(extra.retention);
+        let (finished, keep_until) = match state {
+            State::Completed => (at.map(|at| at.minus(retention)), at),
+            State::Archived => (at, at.map(|at| at.plus(ARCHIVED_FOR))),
+            _ => (None, None),
+        };
+        let is_timed = matches!(state, State::Scheduled | State::Retry);
+        Self {
+            enqueued,
+            due: due.or(at.filter(|_| is_timed)).unwrap_or(enqueued),
+            lease_until: at.filter(|_| state == State::Active),
+            finished,
+            keep_until,
+        }
+    }
+}
+
+/// Returns what of a task is in the message, its extras and its times.
+fn record(message: &TaskMessage, extra: &Extra, times: &Times) -> Option<Record> {
+    Some(Record {
+        id: TaskId::MIN,
+        queue: message.queue.parse().unwrap_or_default(),
+        kind: message.kind.clone(),
+        priority: u8::try_from(extra.priority).ok()?,
+        state: State::Pending,
+        due_at: times.due,
+        n_failed: u32::try_from(message.retried).unwrap_or(0),
+        retries_max: extra.retries_max,
+        backoff: extra.backoff(),
+        timeout: Duration::from_micros(extra.timeout),
+        deadline: extra.deadline.map(Timestamp::from_micros),
+        retention: Duration::from_micros(extra.retention),
+        unique: None,
+        fence: 0,
+        lease_until: times.lease_until,
+        is_cancelled: false,
+        enqueued_at: times.enqueued,
+        finished_at: times.finished,
+        keep_until: times.keep_until,
+        last_error: Some(message.error_msg.clone()).filter(|error| !error.is_empty()),
+        headers: message.headers.clone(),
+        waits_for: None,
+        n_predecessors: extra.n_predecessors,
+        n_awaited: extra.n_awaited,
+        is_awaited: false,
+        group: extra.group(),
+        n_merged: extra.n_merged,
+        limit: extra.limit(),
+    })
 }
 
 /// Returns the key that a task holds: ours says until when; asynq's ends by itself.

@@ -162,10 +162,18 @@ pub(crate) async fn wipe(url: &str, prefix: &str) {
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(1000);
+        scan.arg(cursor)
+            .arg("MATCH")
+            .arg(format!("{prefix}*"))
+            .arg("COUNT")
+            .arg(1000);
         let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.unwrap();
         if !keys.is_empty() {
-            let _: () = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await.unwrap();
+            let _: () = redis::cmd("UNLINK")
+                .arg(keys)
+                .query_async(&mut connection)
+                .await
+                .unwrap();
         }
         if next == 0 {
             return;
