@@ -257,9 +257,12 @@ async fn a_code_without_an_end_is_a_defect_that_is_told() {
         world.engine.issue_code(&key, "2", MINUTE, MINUTE, 3).await.unwrap(),
         Issued::Corrupt
     );
-    let _: i64 = redis::cmd("DEL")
-        .arg(format!("code:{key}"))
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let good = world.key("good");
+    world.engine.issue_code(&good, "3", MINUTE, MINUTE, 3).await.unwrap();
+    assert!(world.engine.clean_up_codes().await.unwrap() >= 1);
+    assert_eq!(
+        world.engine.issue_code(&key, "2", MINUTE, MINUTE, 3).await.unwrap(),
+        Issued::Issued
+    );
+    assert_eq!(world.engine.redeem_code(&good, "3").await.unwrap(), Redeemed::Matched);
 }

@@ -206,6 +206,7 @@ async fn a_receiver_is_not_flooded_whoever_asks() {
             to: "victim@b.com".into(),
             template: "invite".into(),
             args: Default::default(),
+            good_for_s: 0,
         };
         outcomes.push(
             messaging

@@ -188,3 +188,163 @@ impl Seal {
         serde_json::from_slice(&plain).map_err(|cause| broken().caused_by(cause))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mosaic::tasks::{Command, Handlers, Inspector, MemoryEngine, QueueName, State, Worker, WorkerOptions};
+    use mosaic::{ManualClock, Runtime, SystemRandom, TaskGroup, Timestamp};
+
+    use super::*;
+    use crate::sender::script::{Act, Scripted, message};
+
+    /// A sender over a scripted provider, with a queue whose time stands still.
+    struct Scene {
+        provider: Arc<Scripted>,
+        later: Later,
+        queue: Queue,
+        inspector: Inspector,
+        clock: Arc<ManualClock>,
+        cx: Context,
+    }
+
+    impl Scene {
+        fn new(acts: &[Act]) -> Self {
+            let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+            let runtime = Runtime::new(clock.clone(), Arc::new(SystemRandom));
+            let engine = Arc::new(MemoryEngine::new(&runtime));
+            let queue = Queue::new(engine.clone(), &runtime);
+            let options = LaterOptions {
+                retries: 2,
+                retry_every: Duration::from_secs(30),
+                judge: JudgeOptions::default(),
+            };
+            let provider = Scripted::new(acts);
+            let key = Secret::new(vec![7; 32]);
+            Self {
+                later: Later::new(provider.clone(), queue.clone(), &key, options).unwrap(),
+                provider,
+                inspector: Inspector::new(engine),
+                queue,
+                clock,
+                cx: Context::new(&runtime),
+            }
+        }
+
+        async fn waiting(&self, state: State) -> usize {
+            let tasks = self.inspector.list(&QueueName::default(), state, None, 100).await;
+            tasks.map_or(0, |tasks| tasks.len())
+        }
+
+        /// Lets `secs` go by, and a worker run until `is_done`.
+        async fn work(&self, secs: u64, is_done: impl AsyncFn(&Self) -> bool) {
+            self.clock.advance(Duration::from_secs(secs));
+            let group = TaskGroup::new(|panic| panic!("{panic:?}"));
+            let handlers = Handlers::new().with::<SendLater>(Arc::new(self.later.clone()));
+            Worker::new(&self.queue, handlers, WorkerOptions::default()).spawn(&group);
+            let done = async {
+                while !is_done(self).await {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), done)
+                .await
+                .expect("it is done in time");
+            group.shutdown(Duration::from_secs(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_delays_a_message_and_does_not_fail_it() {
+        let scene = Scene::new(&[Act::Limit]);
+        scene.later.send(&scene.cx, &message("13800138000")).await.unwrap();
+        assert_eq!(
+            (scene.provider.n_taken(), scene.waiting(State::Scheduled).await),
+            (0, 1)
+        );
+        scene.work(30, async |scene| scene.provider.n_taken() == 1).await;
+        assert_eq!(*scene.provider.taken.lock().unwrap(), ["13800138000"]);
+    }
+
+    #[tokio::test]
+    async fn a_single_failure_is_the_callers() {
+        let scene = Scene::new(&[Act::Fail]);
+        let failed = scene.later.send(&scene.cx, &message("1")).await.unwrap_err();
+        assert_eq!(failed.reason(), "PROVIDER_DOWN");
+        assert_eq!(scene.waiting(State::Scheduled).await, 0);
+    }
+
+    #[tokio::test]
+    async fn while_the_provider_is_judged_down_messages_wait_and_nobody_asks_it() {
+        let scene = Scene::new(&[Act::Fail; 20]);
+        for _ in 0..20 {
+            assert!(scene.later.send(&scene.cx, &message("1")).await.is_err());
+        }
+        for _ in 0..5 {
+            scene.later.send(&scene.cx, &message("2")).await.unwrap();
+        }
+        assert_eq!(
+            (scene.provider.n_asked(), scene.waiting(State::Scheduled).await),
+            (20, 5)
+        );
+        // It is back: the first of them are the probes, the others follow.
+        scene
+            .work(30, async |scene| scene.waiting(State::Scheduled).await == 0)
+            .await;
+        scene.work(30, async |scene| scene.provider.n_taken() == 5).await;
+        assert!(!scene.later.judge().is_down());
+    }
+
+    #[tokio::test]
+    async fn after_its_retries_a_message_lies_in_the_archive_and_may_be_sent_from_there() {
+        let scene = Scene::new(&[Act::Limit; 4]);
+        scene.later.send(&scene.cx, &message("1")).await.unwrap();
+        for n_asked in 2..=4 {
+            scene.work(30, async |scene| scene.provider.n_asked() == n_asked).await;
+        }
+        assert_eq!(scene.waiting(State::Archived).await, 1);
+        assert_eq!((scene.provider.n_asked(), scene.provider.n_taken()), (4, 0));
+        let done = scene
+            .inspector
+            .command_all(&QueueName::default(), State::Archived, Command::RunNow)
+            .await;
+        assert_eq!(done.unwrap(), 1);
+        scene.work(0, async |scene| scene.provider.n_taken() == 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_worthless_by_then_is_not_sent() {
+        let scene = Scene::new(&[Act::Limit]);
+        let code = Message {
+            good_for: Some(Duration::from_secs(60)),
+            ..message("1")
+        };
+        scene.later.send(&scene.cx, &code).await.unwrap();
+        scene
+            .work(61, async |scene| scene.waiting(State::Archived).await == 1)
+            .await;
+        assert_eq!(scene.provider.n_taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_sealed() {
+        let scene = Scene::new(&[Act::Limit]);
+        let mut code = message("13800138000");
+        code.args = [("code".to_owned(), "271828".to_owned())].into();
+        scene.later.send(&scene.cx, &code).await.unwrap();
+        let tasks = scene
+            .inspector
+            .list(&QueueName::default(), State::Scheduled, None, 1)
+            .await
+            .unwrap();
+        let payload = scene.inspector.look(tasks[0].id).await.unwrap().payload;
+        let text = String::from_utf8(payload).unwrap();
+        assert!(!text.contains("13800138000") && !text.contains("271828"), "{text}");
+        let task: SendLater = serde_json::from_str(&text).unwrap();
+        assert_eq!(scene.later.0.seal.open(&task.sealed).unwrap(), code);
+        let other = Seal::new(&Secret::new(vec![8; 32])).unwrap();
+        assert_eq!(other.open(&task.sealed).unwrap_err().reason(), "MESSAGE_BROKEN");
+        for broken in ["", "AAAA", "not base64!", &task.sealed[4..]] {
+            assert_eq!(scene.later.0.seal.open(broken).unwrap_err().reason(), "MESSAGE_BROKEN");
+        }
+    }
+}

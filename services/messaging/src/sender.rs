@@ -62,6 +62,7 @@ pub(crate) mod script {
         Take,
         Fail,
         TimeOut,
+        Limit,
     }
 
     #[derive(Default)]
@@ -97,6 +98,7 @@ pub(crate) mod script {
                 }
                 Act::Fail => Err(Error::unavailable("PROVIDER_DOWN", "the provider is down")),
                 Act::TimeOut => Err(Error::deadline_exceeded("PROVIDER_TIMEOUT", "too slow")),
+                Act::Limit => Err(Error::resource_exhausted("PROVIDER_LIMIT", "too many")),
             }
         }
     }

@@ -65,4 +65,8 @@ impl CacheEngine for Moody {
     async fn redeem_code(&self, key: &CacheKey, code: &str) -> Result<Redeemed> {
         self.answer(self.engine.redeem_code(key, code)).await
     }
+
+    async fn clean_up_codes(&self) -> Result<u64> {
+        self.answer(self.engine.clean_up_codes()).await
+    }
 }
