@@ -7,9 +7,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use mosaic_core::{Error, Runtime};
+use serde::{Deserialize, Serialize};
 
 /// Identifies a task; printed as 32 hexadecimal digits, which sort as they were drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TaskId(u128);
 
 impl TaskId {
@@ -47,7 +49,8 @@ impl FromStr for TaskId {
 }
 
 /// Names a queue: 1 to 64 of `a-z 0-9 . _ -`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct QueueName(String);
 
 impl QueueName {
@@ -85,6 +88,27 @@ impl fmt::Display for QueueName {
         f.write_str(&self.0)
     }
 }
+
+/// As texts in JSON, and checked when they are read.
+macro_rules! as_text {
+    ($($name:ident)*) => {$(
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self, Error> {
+                text.parse()
+            }
+        }
+    )*};
+}
+
+as_text!(TaskId QueueName);
 
 #[cfg(test)]
 mod tests {

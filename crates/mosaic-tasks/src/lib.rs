@@ -19,6 +19,7 @@
 //! millisecond (workers of the process that enqueued it are woken, on PostgreSQL others as well, elsewhere they look once a
 //! second).
 
+mod carried;
 mod context;
 mod engine;
 mod id;
@@ -34,6 +35,7 @@ mod sql;
 mod task;
 mod worker;
 
+pub use carried::Carrier;
 pub use context::TaskContext;
 pub use engine::{
     Claim, Claimed, Command, Commanded, ENDED_MAX, Earlier, Engine, Enqueued, Flow, Hold, Lease, Outcome, Page,

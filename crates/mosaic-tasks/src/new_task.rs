@@ -78,6 +78,23 @@ impl NewTask {
         Ok(self)
     }
 
+    /// Makes a task again of what was checked before.
+    pub(crate) fn read(
+        id: TaskId,
+        kind: String,
+        payload: Vec<u8>,
+        options: Options,
+        predecessors: Vec<TaskId>,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            payload,
+            options,
+            predecessors,
+        }
+    }
+
     /// Gives it an id that follows from what it is, so that it is there once however often it is enqueued.
     pub(crate) fn with_id(mut self, id: TaskId) -> Self {
         self.id = id;

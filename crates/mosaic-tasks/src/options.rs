@@ -26,7 +26,7 @@ const HEADERS_MAX: usize = 32;
 const HEADERS_BYTES_MAX: usize = 4096;
 
 /// When a task may run first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum When {
     /// As soon as a worker is free.
     #[default]
@@ -34,11 +34,11 @@ pub enum When {
     /// After this time, by the engine's clock.
     In(Duration),
     /// From this time on, by the engine's clock.
-    At(Timestamp),
+    At(#[serde(with = "crate::carried::micros")] Timestamp),
 }
 
 /// How long to wait between attempts: `base`, twice that, four times, at most `max`; of which a random half is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     /// Pause after the first failure. Default 5 s.
     pub base: Duration,
@@ -65,7 +65,7 @@ impl Backoff {
 }
 
 /// Only one task with this key is enqueued at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UniqueFor {
     /// What may be there once; tasks of different kinds never meet.
     pub key: String,
@@ -107,7 +107,8 @@ pub struct KeyLimit {
 }
 
 /// How a task is run; `Options::default()` suits most.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Queue. Default `default`.
     pub queue: QueueName,
@@ -120,6 +121,7 @@ pub struct Options {
     /// Longest time of one attempt. Default 30 min.
     pub timeout: Duration,
     /// After this no attempt is begun; the task is archived.
+    #[serde(with = "crate::carried::maybe_micros")]
     pub deadline: Option<Timestamp>,
     /// Attempts after the first before the task is archived. Default 25.
     pub retries_max: u32,

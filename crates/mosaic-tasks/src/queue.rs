@@ -6,8 +6,9 @@ use mosaic_core::{Context, Result, Runtime};
 use mosaic_sql::Transaction;
 use tokio::sync::watch;
 
+use crate::carried::Carrier;
 use crate::engine::{Engine, Enqueued};
-use crate::new_task::NewTask;
+use crate::new_task::{NewTask, check_batch};
 use crate::options::Options;
 use crate::task::Task;
 
@@ -17,6 +18,7 @@ pub struct Queue {
     engine: Arc<dyn Engine>,
     runtime: Runtime,
     bell: watch::Sender<()>,
+    carrier: Option<Arc<dyn Carrier>>,
 }
 
 impl Queue {
@@ -26,7 +28,15 @@ impl Queue {
             engine,
             runtime: runtime.clone(),
             bell: watch::Sender::new(()),
+            carrier: None,
         }
+    }
+
+    /// Lets `carrier` bring tasks of transactions to an engine that is in no database.
+    #[must_use]
+    pub fn carried_by(mut self, carrier: Arc<dyn Carrier>) -> Self {
+        self.carrier = Some(carrier);
+        self
     }
 
     /// Adds one task; the trace of `cx` goes on in it.
@@ -52,7 +62,7 @@ impl Queue {
     }
 
     /// Returns the door for tasks that are there if, and only if, `tx` commits. It must be a transaction of the database
-    /// that the tasks are in.
+    /// that the tasks are in, or of that of the [`Carrier`].
     pub fn within<'a>(&'a self, tx: &'a Transaction) -> QueueWithin<'a> {
         QueueWithin { queue: self, tx }
     }
@@ -107,11 +117,16 @@ impl QueueWithin<'_> {
         Ok(answers.first().copied().unwrap_or(Enqueued::Added(id)))
     }
 
-    /// Adds tasks.
+    /// Adds tasks. Those that are carried are never duplicates here: that is found out when they arrive.
     ///
     /// # Errors
-    /// As [`Engine::enqueue_in`].
+    /// As [`Engine::enqueue_in`] or [`Carrier::carry`].
     pub async fn enqueue_all(&self, tasks: &[NewTask]) -> Result<Vec<Enqueued>> {
+        if let Some(carrier) = &self.queue.carrier {
+            check_batch(tasks)?;
+            carrier.carry(self.tx, tasks).await?;
+            return Ok(tasks.iter().map(|task| Enqueued::Added(task.id())).collect());
+        }
         let answers = self.queue.engine.enqueue_in(self.tx, tasks).await?;
         let (queue, news) = (self.queue.clone(), answers.clone());
         self.tx.on_commit(move || {

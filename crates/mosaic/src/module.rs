@@ -14,7 +14,7 @@ use mosaic_events::{ConsumerOptions, Event, Group, HandleIn, Listener, Outbox};
 use mosaic_guard::Rules;
 use mosaic_rpc::{Connect, Directory, GrpcServer, PeerKey, Serve};
 use mosaic_sql::{Database, Migration, Options};
-use mosaic_tasks::{Periodic, Queue, QueueName, Task};
+use mosaic_tasks::{Engine, Periodic, Queue, QueueName, Task};
 
 use crate::work::{self, Plan};
 use crate::{DatabaseConfig, Mode};
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) background: TaskGroup,
     pub(crate) consumer_options: ConsumerOptions,
+    /// Where tasks are, if not in the database of each module.
+    pub(crate) tasks_engine: Option<Arc<dyn Engine>>,
     pub(crate) rules: Rules,
     pub(crate) grpc: Mutex<Option<GrpcServer>>,
     pub(crate) edge: Mutex<Option<EdgeBuilder>>,

@@ -31,7 +31,7 @@ use crate::outgoing::install_crypto;
 use crate::peer_key::peer_key;
 use crate::reload::{self, Origin};
 use crate::tls;
-use crate::work::{Plan, Work};
+use crate::work::{self, Plan, Work};
 use crate::{Mode, Module, PlatformConfig};
 
 /// Where a process listens.
@@ -257,6 +257,7 @@ async fn shared(
         verifier,
         background: task_group(),
         consumer_options: consumer_options(base),
+        tasks_engine: work::open_tasks(&base.tasks, runtime)?,
         grpc: Some(GrpcServer::new(inbound, rules.clone())).into(),
         edge: Some(EdgeBuilder::default()).into(),
         rules,

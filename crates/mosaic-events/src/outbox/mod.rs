@@ -36,6 +36,9 @@ pub struct StoredTask {
     pub at: Timestamp,
 }
 
+/// Most bytes of what is in front of a task's payload.
+const TASK_HEAD_MAX: usize = 16 << 10;
+
 /// Takes tasks out of an outbox.
 #[async_trait::async_trait]
 pub trait TaskSink: Send + Sync + std::fmt::Debug + 'static {
@@ -91,7 +94,8 @@ impl Outbox {
     /// # Errors
     /// `TASK_INVALID` for names or payloads above the limits of events; failures of the database.
     pub async fn enqueue(&self, tx: &Transaction, task: &StoredTask) -> Result<()> {
-        if task.payload.len() > PAYLOAD_MAX || task.name.len() > NAME_MAX || task.queue.len() > NAME_MAX {
+        if task.payload.len() > PAYLOAD_MAX + TASK_HEAD_MAX || task.name.len() > NAME_MAX || task.queue.len() > NAME_MAX
+        {
             return Err(Error::invalid_argument(
                 "TASK_INVALID",
                 "a task's name or payload is too long",
@@ -120,7 +124,8 @@ impl Outbox {
         self.bell.subscribe()
     }
 
-    pub(crate) fn runtime(&self) -> &Runtime {
+    /// Returns clock, randomness and ids.
+    pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 }

@@ -4,15 +4,16 @@
 //! listeners are up, the process starts workers, schedulers, relays and consumers for them ([`Work`]), and at the end stops
 //! these before it closes databases.
 
+mod carrier;
 mod config;
 mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mosaic_core::{Result, TaskGroup};
+use mosaic_core::{Result, Runtime, TaskGroup};
 use mosaic_events::{BUS_MIGRATIONS, Bus, Consumers, LogBus, LogBusOptions, RelayOptions, Running};
-use mosaic_tasks::{Inspector, QueueName, QueueOrder, WorkerOptions};
+use mosaic_tasks::{Engine, Inspector, QueueName, QueueOrder, RedisEngine, WorkerOptions};
 
 pub use config::{EventsConfig, TasksConfig};
 pub(crate) use plan::{Plan, migrations};
@@ -59,7 +60,7 @@ impl Work {
             inspection.bus = Some(bus);
         }
         for (module, mut plan) in plans {
-            plan.start_tasks(&module, worker_options(base)?, &tasks, &mut inspection)?;
+            plan.start_tasks(shared, &module, worker_options(base)?, &tasks, &mut inspection)?;
             if let Some((consumers, bus)) = consumers.as_ref().zip(inspection.bus.clone()) {
                 plan.start_relay(&module, bus, relay_options(&base.events), &tasks);
                 plan.start_consumers(&module, consumers, &mut inspection);
@@ -78,6 +79,14 @@ impl Work {
         };
         let (n_tasks, n_consumers) = tokio::join!(self.tasks.shutdown(grace), consumers);
         n_tasks + n_consumers
+    }
+}
+
+/// Opens the engine of tasks that the configuration names; `None` for the database of each module.
+pub(crate) fn open_tasks(config: &TasksConfig, runtime: &Runtime) -> Result<Option<Arc<dyn Engine>>> {
+    match config.url.expose() {
+        "database:" => Ok(None),
+        redis => Ok(Some(Arc::new(RedisEngine::open(redis, runtime)?))),
     }
 }
 

@@ -10,8 +10,12 @@ use mosaic_tasks::{
     Handlers, Inspector, Periodic, Queue, QueueName, Scheduler, SqlEngine, Task, Worker, WorkerOptions,
 };
 
+use super::carrier::{OutboxCarrier, QueueSink};
 use super::{ConsumerGroup, Inspection};
 use crate::module::Shared;
+
+/// What an engine that all modules share is called where modules are named.
+const SHARED: &str = "shared";
 
 /// Migrations of every module's database: what commits with its changes is in it.
 pub(crate) fn migrations(own: &[Migration]) -> Vec<Migration> {
@@ -48,8 +52,20 @@ impl Plan {
         if let Some(queue) = &self.queue {
             return Ok(queue.clone());
         }
-        let engine = SqlEngine::new(self.database()?, &shared.runtime);
-        let queue = Queue::new(Arc::new(engine), &shared.runtime);
+        let queue = match &shared.tasks_engine {
+            None => Queue::new(
+                Arc::new(SqlEngine::new(self.database()?, &shared.runtime)),
+                &shared.runtime,
+            ),
+            Some(engine) => {
+                let queue = Queue::new(engine.clone(), &shared.runtime);
+                // Without a database the module has no transactions to enqueue in.
+                match self.outbox(shared) {
+                    Ok(outbox) => queue.carried_by(Arc::new(OutboxCarrier(outbox))),
+                    Err(_) => queue,
+                }
+            }
+        };
         self.queue = Some(queue.clone());
         Ok(queue)
     }
@@ -76,12 +92,14 @@ impl Plan {
     /// Starts the worker and the scheduler, if the module has tasks.
     pub(super) fn start_tasks(
         &mut self,
+        shared: &Shared,
         module: &str,
         mut options: WorkerOptions,
         tasks: &TaskGroup,
         inspection: &mut Inspection,
     ) -> Result<()> {
         let Some(queue) = &self.queue else { return Ok(()) };
+        let is_shared = shared.tasks_engine.is_some();
         for (name, weight) in std::mem::take(&mut self.weights) {
             if !options.queues.iter().any(|(known, _)| *known == name) {
                 options.queues.push((name, weight));
@@ -90,15 +108,22 @@ impl Plan {
         let periodic = std::mem::take(&mut self.periodic);
         Scheduler::new(queue, module, periodic)?.spawn(tasks);
         Worker::new(queue, std::mem::take(&mut self.handlers), options).spawn(tasks);
-        let inspector = Inspector::new(queue.engine().clone());
-        inspection.tasks.push((module.to_owned(), inspector));
+        if inspection.tasks.is_empty() || !is_shared {
+            let name = if is_shared { SHARED } else { module };
+            inspection
+                .tasks
+                .push((name.to_owned(), Inspector::new(queue.engine().clone())));
+        }
         Ok(())
     }
 
     /// Starts the relay, if the module publishes.
     pub(super) fn start_relay(&self, module: &str, bus: Arc<dyn Bus>, options: RelayOptions, tasks: &TaskGroup) {
         if let Some((database, outbox)) = self.database.as_ref().zip(self.outbox.as_ref()) {
-            let relay = Relay::new(module, database, outbox, bus, options);
+            let mut relay = Relay::new(module, database, outbox, bus, options);
+            if let Some(queue) = &self.queue {
+                relay = relay.with_tasks(Arc::new(QueueSink(queue.clone())));
+            }
             let stop = tasks.stop_signal();
             tasks.spawn("events.relay", async move { relay.run(stop).await });
         }
