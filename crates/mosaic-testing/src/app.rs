@@ -75,6 +75,10 @@ impl TestAppBuilder {
                 .set("data", directory.display().to_string())
                 .set("run", list.join(","))
                 .set("rpc.strict_local", (self.shape == Shape::Strict).to_string());
+            if lists.len() > 1 {
+                // Databases of their own, but one bus.
+                layers = layers.set("events.url", format!("sqlite:{}/", data.path().join("bus").display()));
+            }
             for key in ["http", "grpc", "admin"] {
                 layers = layers.set(key, "127.0.0.1:0");
             }

@@ -62,7 +62,7 @@ impl FreshDatabase {
         }
         let of_module = |module: &str| format!("{}_{module}", self.name);
         let statements =
-            ["users", "messaging", "identity"].map(|module| format!("DROP DATABASE {}", of_module(module)));
+            ["users", "messaging", "events", "identity"].map(|module| format!("DROP DATABASE {}", of_module(module)));
         execute(&self.url_of(&of_module("identity")), &statements).await;
     }
 

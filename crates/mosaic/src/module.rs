@@ -103,7 +103,13 @@ impl Module {
     /// # Errors
     /// Those of a bad URL and of a migration; not that the engine is down.
     pub async fn database(&mut self, migrations: &[Migration]) -> Result<Database> {
-        let database = open_database(&self.shared, &self.name, &work::migrations(migrations)).await?;
+        let database = open_database(
+            &self.shared,
+            &self.name,
+            &self.shared.database.url,
+            &work::migrations(migrations),
+        )
+        .await?;
         self.plan.database = Some(database.clone());
         Ok(database)
     }
@@ -262,9 +268,14 @@ impl std::fmt::Debug for Module {
 }
 
 /// Opens the namespace of `name`, migrated; waits while the engine cannot be reached.
-pub(crate) async fn open_database(shared: &Shared, name: &str, migrations: &[Migration]) -> Result<Database> {
+pub(crate) async fn open_database(
+    shared: &Shared,
+    name: &str,
+    url: &EngineUrl,
+    migrations: &[Migration],
+) -> Result<Database> {
     let config = &shared.database;
-    let url = database_url(&config.url, &shared.data);
+    let url = database_url(url, &shared.data);
     let options = Options {
         max_connections: config.max_connections,
         acquire_timeout: config.acquire_timeout,

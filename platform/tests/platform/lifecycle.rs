@@ -1,88 +1,10 @@
 //! The program itself: its exit codes, its modes, its end.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use mosaic_testing::until;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
-/// The program with a directory of its own and free ports.
-struct Program {
-    child: Child,
-    http: String,
-    admin: String,
-    _data: tempfile::TempDir,
-}
-
-fn command(data: &std::path::Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_platform"));
-    command.env_clear().arg("--data").arg(data).kill_on_drop(true);
-    command.args([
-        "--http",
-        "127.0.0.1:0",
-        "--grpc",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-    ]);
-    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-impl Program {
-    async fn start(arguments: &[&str]) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let mut child = command(data.path(), arguments).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let running = loop {
-            let line = lines
-                .next_line()
-                .await
-                .unwrap()
-                .expect("a line that says where it listens");
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == "running" {
-                break line;
-            }
-        };
-        let text = |name: &str| running[name].as_str().unwrap_or_default().to_owned();
-        let http = text("http")
-            .trim_start_matches("Some(")
-            .trim_end_matches(')')
-            .to_owned();
-        // Somebody must read on, or the program would wait for its log to be read.
-        let drain = mosaic::TaskGroup::new(|_| {});
-        drain.spawn("log", async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        std::mem::forget(drain);
-        Self {
-            child,
-            http,
-            admin: text("admin"),
-            _data: data,
-        }
-    }
-
-    async fn status(address: &str, path: &str) -> u16 {
-        let client = mosaic::partner_client(Duration::from_secs(5)).unwrap();
-        client
-            .get(format!("http://{address}{path}"))
-            .send()
-            .await
-            .map_or(0, |reply| reply.status().as_u16())
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().expect("a program that runs").to_string();
-        assert!(
-            std::process::Command::new("kill")
-                .args([signal, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-}
+use crate::program::{Program, command};
 
 async fn exit(arguments: &[&str]) -> (i32, String) {
     let data = tempfile::tempdir().unwrap();

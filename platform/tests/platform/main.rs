@@ -4,6 +4,7 @@
 mod admin;
 mod authorisation;
 mod bodies;
+mod consequences;
 mod content;
 mod engines;
 mod framing;
@@ -11,6 +12,7 @@ mod guessing;
 mod homestay;
 mod lifecycle;
 mod privacy;
+mod program;
 mod races;
 mod support;
 mod tokens;

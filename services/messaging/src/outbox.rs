@@ -8,8 +8,9 @@ use std::time::Duration;
 use mosaic::sql::sea_orm::entity::prelude::*;
 use mosaic::sql::sea_orm::sea_query::{ColumnDef, Index, Table};
 use mosaic::sql::sea_orm::{QueryOrder, QuerySelect, Set};
-use mosaic::sql::{Database, Migration, Schema, into_error, micros};
+use mosaic::sql::{Database, Migration, Schema, into_error, micros, unique_violation};
 use mosaic::{Context, Error, Result, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use crate::model::Message;
 use crate::sender::Sender;
@@ -85,7 +86,10 @@ impl Outbox {
 
     /// Returns messages to `to` (to all, if empty), newest first.
     pub(crate) async fn list(&self, to: &str, limit: u64) -> Result<Vec<Sent>> {
-        let mut query = sent::Entity::find().order_by_desc(sent::Column::Id).limit(limit);
+        let mut query = sent::Entity::find()
+            .order_by_desc(sent::Column::SentAt)
+            .order_by_desc(sent::Column::Id)
+            .limit(limit);
         if !to.is_empty() {
             query = query.filter(sent::Column::Receiver.eq(to));
         }
@@ -116,6 +120,22 @@ fn read(row: sent::Model) -> Result<Sent> {
     })
 }
 
+/// Attempts of one request (or task) have one idempotency key, and so send one message.
+fn id_of(cx: &Context, message: &Message) -> i64 {
+    let Some(key) = cx.idempotency_key() else {
+        return cx.runtime().next_id();
+    };
+    let mut digest = Sha256::new();
+    for part in [key, message.channel.name(), &message.to, &message.template] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let digest = digest.finalize();
+    let (first, _) = digest.split_first_chunk::<8>().expect("a SHA-256 has 32 bytes");
+    // Positive, and as many bits as other ids have.
+    (u64::from_be_bytes(*first) >> 11) as i64
+}
+
 #[mosaic::async_trait]
 impl Sender for Outbox {
     async fn send(&self, cx: &Context, message: &Message) -> Result<()> {
@@ -125,7 +145,7 @@ impl Sender for Outbox {
             "{}".into()
         };
         let row = sent::ActiveModel {
-            id: Set(cx.runtime().next_id()),
+            id: Set(id_of(cx, message)),
             channel: Set(message.channel.name().to_owned()),
             receiver: Set(message.to.clone()),
             template: Set(message.template.clone()),
@@ -135,6 +155,10 @@ impl Sender for Outbox {
         let inserted = sent::Entity::insert(row)
             .exec_without_returning(self.database.connection())
             .await;
-        inserted.map(drop).map_err(into_error)
+        match inserted {
+            // An earlier attempt sent it.
+            Err(error) if unique_violation(&error).is_some() => Ok(()),
+            inserted => inserted.map(drop).map_err(into_error),
+        }
     }
 }

@@ -26,7 +26,8 @@ mosaic_core::config! {
 mosaic_core::config! {
     /// What modules tell each other.
     pub struct EventsConfig in "events" {
-        /// `embedded:` (in the database), `memory:`, `kafka://...`, `nats://...`, `amqp://...`.
+        /// `embedded:` (in the database), a database that processes share (`postgres://...`, `mysql://...`, `sqlite:DIR/`), `memory:`,
+        /// `kafka://...`, `nats://...` or `amqp://...`.
         pub url: EngineUrl = "embedded:",
         /// Keys of one partition that a process handles side by side.
         pub concurrency: usize = "16",

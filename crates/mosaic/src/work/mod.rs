@@ -21,6 +21,9 @@ pub(crate) use plan::{Plan, migrations};
 use crate::base::Base;
 use crate::module::{Shared, open_database};
 
+/// Beginnings of URLs of databases.
+const DATABASES: [&str; 4] = ["sqlite:", "postgres:", "postgresql:", "mysql:"];
+
 /// How people see and steer the work of a process, by module.
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
@@ -122,9 +125,15 @@ fn relay_options(config: &EventsConfig) -> RelayOptions {
 /// Opens the bus that the configuration names; waits while the database of the embedded one cannot be reached.
 async fn open_bus(shared: &Shared, config: &EventsConfig) -> Result<Arc<dyn Bus>> {
     let options = LogBusOptions::default();
+    let is_database = |url: &str| DATABASES.iter().any(|scheme| url.starts_with(scheme));
     match config.url.expose() {
-        "embedded:" => {
-            let database = open_database(shared, "events", BUS_MIGRATIONS).await?;
+        url if url == "embedded:" || is_database(url) => {
+            let url = if is_database(url) {
+                &config.url
+            } else {
+                &shared.database.url
+            };
+            let database = open_database(shared, "events", url, BUS_MIGRATIONS).await?;
             Ok(Arc::new(LogBus::embedded(&database, &shared.runtime, options)))
         }
         "memory:" => Ok(Arc::new(LogBus::memory(&shared.runtime, options))),
