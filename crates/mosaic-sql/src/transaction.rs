@@ -24,7 +24,8 @@ const ATTEMPTS_MAX: u32 = 6;
 /// Pause before the second attempt, doubled for each further one, of which a random part is waited.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A transaction that is open; entities take it as `&tx`.
+/// A transaction that is open; entities take it as `&tx`. Clones are the same transaction, and must be gone when it commits.
+#[derive(Clone)]
 pub struct Transaction(Arc<Open>);
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -156,7 +157,7 @@ impl Database {
     {
         let tx = self.begin().await?;
         // The body gets a handle of its own, not a reference: with one, callers' futures could not be proven `Send`.
-        let value = body(Transaction(tx.0.clone())).await?;
+        let value = body(tx.clone()).await?;
         tx.commit().await?;
         Ok(value)
     }

@@ -45,7 +45,7 @@ pub use process::{Addresses, Process};
 pub use process_config::{
     AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
 };
-pub use work::{EventsConfig, TasksConfig};
+pub use work::{EventsConfig, TasksConfig, Transactions, Tx};
 
 pub use async_trait::async_trait;
 pub use mosaic_core::{

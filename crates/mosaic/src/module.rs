@@ -17,7 +17,7 @@ use mosaic_sql::{Database, Migration, Options};
 use mosaic_tasks::{Engine, Periodic, Queue, QueueName, Task};
 
 use crate::work::{self, Plan};
-use crate::{DatabaseConfig, Mode};
+use crate::{DatabaseConfig, Mode, Transactions};
 
 /// What the modules of a process share while they are installed.
 pub(crate) struct Shared {
@@ -112,6 +112,14 @@ impl Module {
         .await?;
         self.plan.database = Some(database.clone());
         Ok(database)
+    }
+
+    /// Returns transactions of the module's database in which it can publish and enqueue.
+    ///
+    /// # Errors
+    /// Internal if the module has no [`Module::database`] yet.
+    pub fn transactions(&mut self) -> Result<Transactions> {
+        self.plan.transactions(&self.shared)
     }
 
     /// Returns the door to the module's tasks: at once, or [within](Queue::within) a transaction.

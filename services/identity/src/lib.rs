@@ -48,8 +48,8 @@ use wechat::Wechat;
 /// A configuration with mistakes; keys or a database that cannot be used.
 pub async fn install(m: &mut Module) -> Result<()> {
     let config = Arc::new(m.config::<IdentityConfig>()?);
-    let database = m.database(store::MIGRATIONS).await?;
-    let store = Store::new(database, m.outbox()?, m.cache());
+    m.database(store::MIGRATIONS).await?;
+    let store = Store::new(m.transactions()?, m.cache());
     let policy = m.verifier().policy().clone();
     let keys = Arc::new(SigningKeys::open(m, &config, policy.clone())?);
     let broadcast = Arc::new(Broadcast::new(

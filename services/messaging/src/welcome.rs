@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use mosaic::events::HandleIn;
 use mosaic::sql::Transaction;
-use mosaic::tasks::{Options, Queue, Task, TaskContext};
-use mosaic::{AccountId, Context, Module, Result};
+use mosaic::tasks::{Task, TaskContext};
+use mosaic::{AccountId, Context, Module, Result, Transactions};
 use mosaic_api::events::UserRegistered;
 use mosaic_api::identity::v1::{CredentialKind, GetCredentialsRequest, IdentityClient};
 use mosaic_api::messaging::v1::{Channel, Messaging as _, SendRequest};
@@ -29,19 +29,19 @@ pub(crate) fn install(m: &mut Module, service: &Arc<Service>) -> Result<()> {
         identity: m.client(),
     };
     m.on_task::<SendWelcome>(Arc::new(needs))?;
-    let queue = m.tasks()?;
-    m.on_event("messaging.welcome", Arc::new(Welcome { queue }))
+    let transactions = m.transactions()?;
+    m.on_event("messaging.welcome", Arc::new(Welcome { transactions }))
 }
 
 /// Handles registrations.
 struct Welcome {
-    queue: Queue,
+    transactions: Transactions,
 }
 
 impl HandleIn<UserRegistered> for Welcome {
     async fn handle(&self, cx: &Context, event: UserRegistered, tx: &Transaction) -> Result<()> {
         let task = SendWelcome { account: event.account };
-        self.queue.within(tx).enqueue(cx, &task, Options::default()).await?;
+        self.transactions.within(tx).enqueue(cx, &task).await?;
         Ok(())
     }
 }

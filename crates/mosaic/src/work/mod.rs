@@ -7,6 +7,7 @@
 mod carrier;
 mod config;
 mod plan;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use mosaic_tasks::{Engine, Inspector, QueueName, QueueOrder, RedisEngine, Worker
 
 pub use config::{EventsConfig, TasksConfig};
 pub(crate) use plan::{Plan, migrations};
+pub use transactions::{Transactions, Tx};
 
 use crate::base::Base;
 use crate::module::{Shared, open_database};

@@ -11,7 +11,7 @@ use mosaic_tasks::{
 };
 
 use super::carrier::{OutboxCarrier, QueueSink};
-use super::{ConsumerGroup, Inspection};
+use super::{ConsumerGroup, Inspection, Transactions};
 use crate::module::Shared;
 
 /// What an engine that all modules share is called where modules are named.
@@ -75,6 +75,15 @@ impl Plan {
         self.database()?;
         let outbox = self.outbox.get_or_insert_with(|| Outbox::new(&shared.runtime));
         Ok(outbox.clone())
+    }
+
+    /// Returns transactions of the module's database that may publish and enqueue.
+    pub(crate) fn transactions(&mut self, shared: &Shared) -> Result<Transactions> {
+        Ok(Transactions {
+            database: self.database()?.clone(),
+            outbox: self.outbox(shared)?,
+            queue: self.queue(shared)?,
+        })
     }
 
     pub(crate) fn handle<T: Task>(&mut self, needs: Arc<T::Needs>) {

@@ -99,8 +99,8 @@ impl Store {
         password_hash: Option<&str>,
         union_id: Option<&str>,
     ) -> Result<AccountId> {
-        self.database
-            .transaction(|tx| async move {
+        self.transactions
+            .run(|tx| async move {
                 let account = AccountId::new(cx.runtime());
                 let now = micros(cx.runtime().now());
                 let row = account::ActiveModel {
@@ -108,11 +108,11 @@ impl Store {
                     created_at: Set(now),
                 };
                 account::Entity::insert(row)
-                    .exec_without_returning(&tx)
+                    .exec_without_returning(&*tx)
                     .await
                     .map_err(into_error)?;
-                insert_credential(&tx, cx.runtime(), account, key, password_hash, union_id).await?;
-                self.outbox.publish(&tx, cx, &UserRegistered { account }).await?;
+                insert_credential(&*tx, cx.runtime(), account, key, password_hash, union_id).await?;
+                tx.publish(cx, &UserRegistered { account }).await?;
                 Ok(account)
             })
             .await

@@ -9,8 +9,8 @@ mod sessions;
 
 use std::time::Duration;
 
+use mosaic::Transactions;
 use mosaic::cache::{Cache, ReadThrough};
-use mosaic::events::Outbox;
 use mosaic::sql::Database;
 
 pub(crate) use accounts::CredentialKey;
@@ -21,7 +21,7 @@ pub(crate) use sessions::Session;
 #[derive(Clone)]
 pub(crate) struct Store {
     database: Database,
-    outbox: Outbox,
+    transactions: Transactions,
     /// Kind and identifier of each credential of an account.
     credentials: ReadThrough<Vec<(String, String)>>,
 }
@@ -30,10 +30,10 @@ pub(crate) struct Store {
 const CACHED_FOR: Duration = Duration::from_secs(3600);
 
 impl Store {
-    pub(crate) fn new(database: Database, outbox: Outbox, cache: &Cache) -> Self {
+    pub(crate) fn new(transactions: Transactions, cache: &Cache) -> Self {
         Self {
-            database,
-            outbox,
+            database: transactions.database().clone(),
+            transactions,
             credentials: ReadThrough::new(cache, CACHED_FOR),
         }
     }
