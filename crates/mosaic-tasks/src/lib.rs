@@ -22,6 +22,7 @@
 mod carried;
 mod context;
 mod engine;
+mod fullness;
 mod id;
 mod inspector;
 mod memory;

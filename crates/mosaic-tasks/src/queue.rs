@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::carried::Carrier;
 use crate::engine::{Engine, Enqueued};
+use crate::fullness::Fullness;
 use crate::new_task::{NewTask, check_batch};
 use crate::options::Options;
 use crate::task::Task;
@@ -19,6 +20,7 @@ pub struct Queue {
     runtime: Runtime,
     bell: watch::Sender<()>,
     carrier: Option<Arc<dyn Carrier>>,
+    fullness: Option<Fullness>,
 }
 
 impl Queue {
@@ -29,6 +31,7 @@ impl Queue {
             runtime: runtime.clone(),
             bell: watch::Sender::new(()),
             carrier: None,
+            fullness: None,
         }
     }
 
@@ -36,6 +39,13 @@ impl Queue {
     #[must_use]
     pub fn carried_by(mut self, carrier: Arc<dyn Carrier>) -> Self {
         self.carrier = Some(carrier);
+        self
+    }
+
+    /// Refuses tasks for queues that hold `limit` already which have not begun or wait for another attempt. Default: none.
+    #[must_use]
+    pub fn limited_to(mut self, limit: u64) -> Self {
+        self.fullness = Some(Fullness::new(limit));
         self
     }
 
@@ -53,12 +63,20 @@ impl Queue {
     /// Adds tasks, all or none.
     ///
     /// # Errors
-    /// As [`Engine::enqueue`].
+    /// `TASK_QUEUE_FULL` (see [`Queue::limited_to`]); as [`Engine::enqueue`].
     pub async fn enqueue_all(&self, tasks: &[NewTask]) -> Result<Vec<Enqueued>> {
+        self.admit(tasks).await?;
         let answers = self.engine.enqueue(tasks).await?;
         added(&answers);
         self.wake();
         Ok(answers)
+    }
+
+    async fn admit(&self, tasks: &[NewTask]) -> Result<()> {
+        match &self.fullness {
+            Some(fullness) => fullness.admit(&*self.engine, &self.runtime, tasks).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the door for tasks that are there if, and only if, `tx` commits. It must be a transaction of the database
@@ -122,6 +140,7 @@ impl QueueWithin<'_> {
     /// # Errors
     /// As [`Engine::enqueue_in`] or [`Carrier::carry`].
     pub async fn enqueue_all(&self, tasks: &[NewTask]) -> Result<Vec<Enqueued>> {
+        self.queue.admit(tasks).await?;
         if let Some(carrier) = &self.queue.carrier {
             check_batch(tasks)?;
             carrier.carry(self.tx, tasks).await?;

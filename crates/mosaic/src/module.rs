@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) consumer_options: ConsumerOptions,
     /// Where tasks are, if not in the database of each module.
     pub(crate) tasks_engine: Option<Arc<dyn Engine>>,
+    pub(crate) queue_max: u64,
     pub(crate) rules: Rules,
     pub(crate) grpc: Mutex<Option<GrpcServer>>,
     pub(crate) edge: Mutex<Option<EdgeBuilder>>,

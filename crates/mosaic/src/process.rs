@@ -257,6 +257,7 @@ async fn shared(
         verifier,
         background: task_group(),
         consumer_options: consumer_options(base),
+        queue_max: base.tasks.queue_max,
         tasks_engine: work::open_tasks(&base.tasks, runtime)?,
         grpc: Some(GrpcServer::new(inbound, rules.clone())).into(),
         edge: Some(EdgeBuilder::default()).into(),

@@ -14,6 +14,8 @@ mosaic_core::config! {
         pub concurrency: usize = "10",
         /// Weights of queues beside `default`, which has 1: `tasks.queues.urgent = 5`.
         pub queues: BTreeMap<String, u32> = "",
+        /// Tasks that a queue may hold which have not begun or wait for another attempt; more are refused.
+        pub queue_max: u64 = "1000000",
         /// The heaviest queue always goes first, and lighter ones may starve.
         pub strict: bool = "false",
         /// A worker that gives no sign for so long is dead, and its tasks go to others.

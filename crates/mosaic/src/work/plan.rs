@@ -66,6 +66,7 @@ impl Plan {
                 }
             }
         };
+        let queue = queue.limited_to(shared.queue_max);
         self.queue = Some(queue.clone());
         Ok(queue)
     }
