@@ -63,8 +63,18 @@ impl RedisEngine {
             When::In(pause) => args.show(format_args!("+{}", micros(pause))),
             When::At(time) => args.show(format_args!("@{}", time.as_micros())),
         };
-        args.show(task.priority).maybe(task.limit.as_ref().map(limit_text));
-        args.show(micros(task.retention))
+        args.show(micros(task.retention));
+        let has_more = task.priority > 0
+            || task.limit.is_some()
+            || task.deadline.is_some()
+            || task.group.is_some()
+            || task.unique.is_some();
+        if !has_more {
+            args.none();
+            return;
+        }
+        args.text("1").show(task.priority);
+        args.maybe(task.limit.as_ref().map(limit_text))
             .maybe(task.deadline.map(Timestamp::as_micros));
         args.maybe(task.group.as_ref().map(|group| {
             let (grace, delay) = (micros(group.grace), micros(group.max_delay));

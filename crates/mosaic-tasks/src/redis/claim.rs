@@ -8,7 +8,7 @@ use redis::Value;
 use super::RedisEngine;
 use super::args::Args;
 use super::message::micros;
-use super::stored::{self, Stored, items, plain};
+use super::stored::{self, Stored, garbled, items, plain};
 use crate::engine::{Claim, Claimed, Hold, Lease};
 
 /// What the rules say of a task whose deadline has passed.
@@ -29,10 +29,13 @@ impl RedisEngine {
             args.text(kind);
         }
         let answer = self.connection.run(&self.connection.scripts.claim, args).await?;
-        let tasks = items(items(answer)?.pop().unwrap_or(Value::Nil))?;
+        let mut answer = items(answer)?.into_iter();
+        let lease_until = answer.next().unwrap_or(Value::Nil);
+        let tasks = items(answer.next().unwrap_or(Value::Nil))?;
         let mut claimed = Vec::with_capacity(tasks.len());
         let mut places = Vec::with_capacity(tasks.len());
         for task in tasks {
+            let task = whole(task, claim.queue.as_str(), &lease_until)?;
             let Some(stored) = Stored::read(task)? else { continue };
             places.push((stored.record.id, (stored.record.queue.to_string(), stored.raw)));
             claimed.push(Claimed {
@@ -91,4 +94,31 @@ impl RedisEngine {
         self.remember(places);
         Ok(())
     }
+}
+
+/// Returns a claimed task with all that other scripts say of one.
+fn whole(task: Value, queue: &str, lease_until: &Value) -> Result<Value> {
+    let fields: [Value; 10] = items(task)?.try_into().map_err(|_| garbled("not a claimed task"))?;
+    let [raw, name, msg, x, fence, enqueued, due, held_until, awaited, earlier] = fields;
+    let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+    let name = if name == Value::Nil { raw.clone() } else { name };
+    Ok(Value::Array(vec![
+        text(queue),
+        raw,
+        name,
+        text("active"),
+        msg,
+        x,
+        Value::Nil,
+        fence,
+        enqueued,
+        due,
+        Value::Nil,
+        Value::Nil,
+        held_until,
+        Value::Nil,
+        awaited,
+        lease_until.clone(),
+        earlier,
+    ]))
 }

@@ -148,7 +148,7 @@ impl Stored {
         ] = others;
         let (state, waits_for, expect) = {
             let (known, waits_for) = state_of(&state, &waits)?;
-            (known, waits_for, format!("{version}:{state}"))
+            (known, waits_for, format!("{version}/{fence}:{state}"))
         };
         let pending_since = pending_since
             .get(..pending_since.len().saturating_sub(3))

@@ -23,51 +23,69 @@ end
 local claimed, ids, leases = {}, {}, {}
 local parked = {}
 
-local function archive(id, it)
-  local msg = it[1] .. string.char(58, #too_late) .. too_late
-  call('HSET', q .. 't:' .. id, 'state', 'archived', 'msg', msg, 'xv', (it[4] or 0) + 1)
+local function archive(id, task)
+  local msg = task.msg .. string.char(58, #too_late) .. too_late
+  call('HSET', q .. 't:' .. id, 'state', 'archived', 'msg', msg, 'xv', (task.xv or 0) + 1)
   call('HDEL', q .. 't:' .. id, 'pending_since', 'unique_key', 'xu')
-  let_go(it[11], id)
+  let_go(task.unique_key, id)
   link(queue, id, { state = 'archived' }, now)
 end
 
-local function wait(id, it, at, key)
-  call('HSET', q .. 't:' .. id, 'state', 'waiting', 'xw', 'turn', 'xv', (it[4] or 0) + 1)
+local function wait(id, task, at, key)
+  call('HSET', q .. 't:' .. id, 'state', 'waiting', 'xw', 'turn', 'xv', (task.xv or 0) + 1)
   call('HDEL', q .. 't:' .. id, 'pending_since')
-  link(queue, id, { state = 'waiting', xw = 'turn', xl = it[8], xp = it[10], xd = it[7], xe = it[6] }, it[6])
+  task.state, task.xw = 'waiting', 'turn'
+  link(queue, id, task, task.xe)
   call('ZADD', base .. 'x:keys', 'LT', score(at), key)
 end
 
-local function claim(id, it, key)
-  local fence, version, enqueued = (it[3] or 0) + 1, (it[4] or 0) + 1, it[6]
-  if not enqueued then enqueued = it[12] and string.sub(it[12], 1, -4) or text(now) end
-  call('HSET', q .. 't:' .. id, 'state', 'active', 'xf', fence, 'xv', version, 'xe', enqueued)
-  call('HDEL', q .. 't:' .. id, 'pending_since')
-  if key then call('SADD', limit_key(key) .. ':active', queue .. ' ' .. id) end
+-- Of each: id, name if it is another, msg, x, number, enqueued, due, key held until, awaited, what came before.
+local function claim(id, it, more)
+  local msg, x, fence, enqueued = it[2], it[3], (it[5] or 0) + 1, it[6]
+  if enqueued then
+    call('HSET', q .. 't:' .. id, 'state', 'active', 'xf', fence)
+  else
+    enqueued = more.pending_since and string.sub(more.pending_since, 1, -4) or text(now)
+    call('HSET', q .. 't:' .. id, 'state', 'active', 'xf', fence, 'xe', enqueued)
+  end
   ids[#ids + 1] = id
   leases[#leases + 1] = score(lease)
   leases[#leases + 1] = id
-  local earlier = it[9] and call('HGETALL', q .. 'x:earlier:' .. id)
-  claimed[#claimed + 1] = { queue, id, name_of(queue, id), 'active', it[1], it[2], version, fence, enqueued,
-    it[7], false, false, it[13], false, it[15], text(lease), earlier or false }
+  local name = not x and name_of(queue, id)
+  local earlier = more.xb and call('HGETALL', q .. 'x:earlier:' .. id)
+  claimed[#claimed + 1] = { id, name or false, msg, x, fence, enqueued, more.xd or false, more.xu or false,
+    more.xa or false, earlier or false }
+end
+
+local NOTHING = {}
+local MORE = { 'xv', 'xn', 'xd', 'xl', 'xb', 'xp', 'unique_key', 'pending_since', 'xu', 'xa' }
+local function more_of(id, it)
+  local more = { msg = it[2], xe = it[6] }
+  for index, value in ipairs(call('HMGET', q .. 't:' .. id, unpack(MORE))) do
+    if value and value ~= '' then more[MORE[index]] = value end
+  end
+  return more
 end
 
 local function look_at(id, is_parked, priority)
-  local it = call('HMGET', q .. 't:' .. id, 'msg', 'x', 'xf', 'xv', 'xn', 'xe', 'xd', 'xl', 'xb', 'xp', 'unique_key',
-    'pending_since', 'xu', 'state', 'xa')
-  if not it[1] or it[14] ~= 'pending' then return end
-  local kind = kind_of(it[1])
+  local it = call('HMGET', q .. 't:' .. id, 'state', 'msg', 'x', 'xm', 'xf', 'xe')
+  if it[1] ~= 'pending' or not it[2] then return end
+  local kind = kind_of(it[2])
   if not is_parked and not known[kind] then
     local lane = priority .. ':' .. kind
     parked[lane] = parked[lane] or { priority = priority, ids = {} }
     table.insert(parked[lane].ids, id)
     return
   end
-  if it[5] and tonumber(it[5]) <= now then return archive(id, it) end
-  local at, key
-  if it[8] then at, key = admit(it[8]) end
-  if at then return wait(id, it, at, key) end
-  claim(id, it, key)
+  if not it[4] and it[3] then return claim(id, it, NOTHING) end
+  local more = more_of(id, it)
+  if more.xn and tonumber(more.xn) <= now then return archive(id, more) end
+  if more.xl then
+    local at, key = admit(more.xl)
+    if at then return wait(id, more, at, key) end
+    call('SADD', limit_key(key) .. ':active', queue .. ' ' .. id)
+  end
+  claim(id, it, more)
 end
 
 -- Lanes by priority; of one priority those set aside for other kinds come first, for they are older.

@@ -34,8 +34,7 @@ local function is_as_expected(change)
     return call('EXISTS', task_key(change.queue, change.id)) == 0 and (key == '' or not holder(base .. 'unique:' .. key))
   end
   if not change.expect or change.expect == '*' then return true end
-  local it = call('HMGET', task_key(change.queue, change.id), 'xv', 'state')
-  return (it[1] or '') .. ':' .. (it[2] or '') == change.expect
+  return version(change.queue, change.id) == change.expect
 end
 
 for _, change in ipairs(changes) do
@@ -44,14 +43,16 @@ end
 
 local reports, need_rules = {}, {}
 local reported = {}
+local NOTHING = {}
 for index = 1, tonumber(take()) do
   local queue, id, fence, result = take(), take(), take(), take()
-  local it = call('HMGET', task_key(queue, id), 'state', 'xf', 'xr', 'xa', 'xl', 'unique_key', 'xb', 'msg', 'xv')
+  local it = call('HMGET', task_key(queue, id), 'state', 'xf', 'xr', 'xm')
   local is_held = it[1] == 'active' and it[2] == fence and not reported[queue .. ' ' .. id]
   if is_held then
     reported[queue .. ' ' .. id] = true
-    reports[index] = { queue = queue, id = id, result = result, it = it }
-    if not it[3] or it[4] then need_rules[#need_rules + 1] = index end
+    local more = it[4] and read(queue, id) or NOTHING
+    reports[index] = { queue = queue, id = id, result = result, retention = it[3], more = more }
+    if not it[3] or more.xa then need_rules[#need_rules + 1] = index end
   else
     reports[index] = false
   end
@@ -99,13 +100,13 @@ local CARRY_OUT = {
   G = function(change) remove(change.queue, change.id, read(change.queue, change.id)) end,
   A = function(change)
     local key = task_key(change.queue, change.id)
-    call('HSET', key, 'xa', 1, 'xv', (call('HGET', key, 'xv') or 0) + 1)
+    call('HSET', key, 'xa', 1, 'xm', 1, 'xv', (call('HGET', key, 'xv') or 0) + 1)
     call('RPUSH', of(change.queue) .. 'x:after:' .. change.id, change.after)
   end,
   E = function(change)
     local key = task_key(change.queue, change.id)
     if call('EXISTS', key) == 0 then return end
-    call('HSET', key, 'xb', 1)
+    call('HSET', key, 'xb', 1, 'xm', 1)
     call('HSET', of(change.queue) .. 'x:earlier:' .. change.id, change.earlier, change.value)
   end,
   R = function(change)
@@ -123,23 +124,23 @@ local ended, taken = {}, {}
 for index, report in ipairs(reports) do
   taken[index] = report and '1' or '0'
   if report then
-    local queue, id, it = report.queue, report.id, report.it
+    local queue, id, more = report.queue, report.id, report.more
     local q = of(queue)
     local some = ended[queue] or { ids = {}, keys = {} }
     ended[queue] = some
     some.ids[#some.ids + 1] = id
     call('LREM', q .. 'active', -1, id)
-    if it[5] then free_turn(queue, id, it[5]) end
-    if it[6] then let_go(it[6], id) end
-    if it[3] == '0' then
+    if more.xl then free_turn(queue, id, more.xl) end
+    if more.unique_key then let_go(more.unique_key, id) end
+    if report.retention == '0' then
       some.keys[#some.keys + 1] = q .. 't:' .. id
-      if it[7] then some.keys[#some.keys + 1] = q .. 'x:earlier:' .. id end
+      if more.xb then some.keys[#some.keys + 1] = q .. 'x:earlier:' .. id end
       forget_name(queue, id)
     else
-      local msg = it[8] .. 'h' .. varint(math.floor(now / 1000000))
-      call('HSET', q .. 't:' .. id, 'state', 'completed', 'msg', msg, 'result', report.result, 'xv', it[9] + 1)
-      call('HDEL', q .. 't:' .. id, 'unique_key', 'xu', 'xc')
-      call('ZADD', q .. 'completed', score(now + it[3]), id)
+      local msg = call('HGET', q .. 't:' .. id, 'msg') .. 'h' .. varint(math.floor(now / 1000000))
+      call('HSET', q .. 't:' .. id, 'state', 'completed', 'msg', msg, 'result', report.result, 'xv', (more.xv or 0) + 1)
+      if more ~= NOTHING then call('HDEL', q .. 't:' .. id, 'unique_key', 'xu', 'xc') end
+      call('ZADD', q .. 'completed', score(now + report.retention), id)
     end
   end
 end

@@ -15,11 +15,20 @@ local function take()
   return ARGV[position]
 end
 
+local prefixes = {}
+local function of(queue)
+  local prefix = prefixes[queue]
+  if not prefix then
+    prefix = base .. '{' .. queue .. '}:'
+    prefixes[queue] = prefix
+  end
+  return prefix
+end
+
 local function text(number) return string.format('%.0f', number) end
 -- Times are microseconds; scores are seconds, as asynq reads them, with a fraction.
 local function score(micros) return string.format('%.17g', micros / 1000000) end
 local function micros(score) return math.floor(score * 1000000 + 0.5) end
-local function of(queue) return base .. '{' .. queue .. '}:' end
 local function task_key(queue, id) return of(queue) .. 't:' .. id end
 local function ring(queue) call('PUBLISH', base .. 'x:bell', queue) end
 
@@ -189,9 +198,9 @@ local function link(queue, id, task, time, is_next)
   end
 end
 
--- Writes the hash of a task; fields that are empty are left out.
+-- Writes the hash of a task; fields that are empty are left out. `xm`: there may be more than a plain task has.
 local function write(queue, id, fields)
-  local flat = {}
+  local flat = { 'xm', 1 }
   for name, value in pairs(fields) do
     if value and value ~= '' then
       flat[#flat + 1] = name
@@ -202,6 +211,12 @@ local function write(queue, id, fields)
 end
 
 local FIELDS = { 'state', 'msg', 'xv', 'xp', 'xl', 'xw', 'group', 'unique_key', 'xa', 'xb', 'xd', 'xe' }
+-- What a task is expected to be by whoever changes it: version and claim, and the state, which asynq changes as well.
+local function version(queue, id)
+  local it = call('HMGET', task_key(queue, id), 'xv', 'xf', 'state')
+  return (it[1] or '') .. '/' .. (it[2] or '') .. ':' .. (it[3] or '')
+end
+
 local function read(queue, id)
   local values = call('HMGET', task_key(queue, id), unpack(FIELDS))
   local task = {}

@@ -10,7 +10,7 @@ for _, member in ipairs(first) do
   call('ZREM', k .. ':waiting', member)
   if it[1] == 'waiting' and it[2] == 'turn' then
     call('ZREM', of(queue) .. 'x:waiting', id)
-    call('HSET', task_key(queue, id), 'state', 'pending', 'pending_since', text(now) .. '000', 'xv', it[4] + 1)
+    call('HSET', task_key(queue, id), 'state', 'pending', 'pending_since', text(now) .. '000', 'xv', (it[4] or 0) + 1)
     call('HDEL', task_key(queue, id), 'xw')
     local priority = tonumber(it[3] or 0)
     local lane = queue .. ' ' .. priority
