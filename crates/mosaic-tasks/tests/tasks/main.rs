@@ -8,6 +8,8 @@ mod chain_cases;
 mod dying;
 mod people_cases;
 mod periodic_cases;
+mod redis_cases;
+mod redis_server;
 mod shared_cases;
 mod simulation;
 mod sql_cases;

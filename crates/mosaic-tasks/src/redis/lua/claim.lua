@@ -51,7 +51,7 @@ local function claim(id, it, more)
   ids[#ids + 1] = id
   leases[#leases + 1] = score(lease)
   leases[#leases + 1] = id
-  local name = not x and name_of(queue, id)
+  local name = (not x or #id ~= 32) and name_of(queue, id)
   local earlier = more.xb and call('HGETALL', q .. 'x:earlier:' .. id)
   claimed[#claimed + 1] = { id, name or false, msg, x, fence, enqueued, more.xd or false, more.xu or false,
     more.xa or false, earlier or false }
