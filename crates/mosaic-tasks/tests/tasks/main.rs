@@ -10,6 +10,7 @@ mod people_cases;
 mod periodic_cases;
 mod redis_cases;
 mod redis_server;
+mod redis_twin;
 mod shared_cases;
 mod simulation;
 mod sql_cases;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mosaic_core::{Context, ManualClock, Result, Runtime, SystemRandom, TaskGroup, Timestamp};
 use mosaic_tasks::{
-    Claim, Command, Engine, Handlers, Inspector, NewTask, Options, Queue, QueueName, RedisEngine, State, Task,
+    Command, Engine, Handlers, Inspector, NewTask, Options, Queue, QueueName, RedisEngine, State, Task,
     TaskContext, TaskId, When, Worker, WorkerOptions,
 };
 use prost::Message as _;
@@ -135,7 +135,7 @@ fn of_asynq(id: &str) -> AsynqMessage {
 
 /// What arrived.
 #[derive(Default)]
-pub(crate) struct Box7(pub(crate) std::sync::Mutex<Vec<(u32, Instant)>>);
+pub(crate) struct Letters(pub(crate) std::sync::Mutex<Vec<(u32, Instant)>>);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Mail {
@@ -144,16 +144,16 @@ pub(crate) struct Mail {
 
 impl Task for Mail {
     const NAME: &'static str = "mail";
-    type Needs = Box7;
+    type Needs = Letters;
     type Output = u32;
 
-    async fn run(self, seen: &Box7, _: &TaskContext) -> Result<u32> {
+    async fn run(self, seen: &Letters, _: &TaskContext) -> Result<u32> {
         seen.0.lock().unwrap().push((self.to, Instant::now()));
         Ok(self.to)
     }
 }
 
-pub(crate) fn worker(engine: Arc<RedisEngine>, seen: &Arc<Box7>, group: &TaskGroup) {
+pub(crate) fn worker(engine: Arc<RedisEngine>, seen: &Arc<Letters>, group: &TaskGroup) {
     let queue = Queue::new(engine, &Runtime::system());
     let handlers = Handlers::new().with::<Mail>(seen.clone());
     Worker::new(&queue, handlers, WorkerOptions::default()).spawn(group);
@@ -182,7 +182,7 @@ async fn what_asynq_enqueued_runs_and_leaves_nothing() {
     let id: TaskId = uuid.replace('-', "").parse().unwrap();
     let task = place.engine.look(id).await.unwrap().unwrap().task;
     assert_eq!((task.retries_max, task.timeout, task.state), (25, 1800 * SECOND, State::Pending));
-    let (seen, group) = (Arc::new(Box7::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
+    let (seen, group) = (Arc::new(Letters::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
     worker(place.engine.clone(), &seen, &group);
     until(async || place.engine.counts(&QueueName::default()).await.unwrap().is_empty()).await;
     group.shutdown(5 * SECOND).await;
@@ -344,7 +344,7 @@ async fn clocks_of_workers_do_not_matter() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_of_another_process_starts_within_milliseconds() {
     let Some(place) = Place::new("bell").await else { return };
-    let (seen, group) = (Arc::new(Box7::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
+    let (seen, group) = (Arc::new(Letters::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
     let queue = Queue::new(place.engine.clone(), &Runtime::system());
     let options = WorkerOptions {
         poll: 60 * SECOND,
@@ -392,7 +392,7 @@ async fn many_that_are_due_at_once_all_go() {
         let tasks: Vec<NewTask> = (0..5_000).map(|_| due()).collect();
         place.engine.enqueue(&tasks).await.unwrap();
     }
-    let (seen, group) = (Arc::new(Box7::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
+    let (seen, group) = (Arc::new(Letters::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
     worker(place.engine.clone(), &seen, &group);
     until(async || seen.0.lock().unwrap().len() == 20_000).await;
     group.shutdown(5 * SECOND).await;
@@ -406,8 +406,13 @@ async fn a_server_that_is_killed_loses_nothing_and_workers_go_on() {
     let prefix = "killed:";
     let engine = Arc::new(engine(&server.url(), prefix, &Runtime::system()));
     until(async || engine.queues().await.is_ok()).await;
-    let (seen, group) = (Arc::new(Box7::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
-    worker(engine.clone(), &seen, &group);
+    let (seen, group) = (Arc::new(Letters::default()), TaskGroup::new(|panic| panic!("{panic:?}")));
+    let queue = Queue::new(engine.clone(), &Runtime::system());
+    let options = WorkerOptions {
+        lease: 2 * SECOND,
+        ..WorkerOptions::default()
+    };
+    Worker::new(&queue, Handlers::new().with::<Mail>(seen.clone()), options).spawn(&group);
     let mut acknowledged = Vec::new();
     for round in 0..3_u32 {
         for number in 0..200 {
@@ -427,12 +432,7 @@ async fn a_server_that_is_killed_loses_nothing_and_workers_go_on() {
         let seen: std::collections::BTreeSet<u32> = seen.iter().map(|(to, _)| *to).collect();
         acknowledged.iter().all(|to| seen.contains(to))
     };
-    // What was claimed when the server died comes back when its lease ends.
-    let claim = Claim {
-        lease: Duration::from_millis(1),
-        ..mail(1)
-    };
-    engine.claim(&claim).await.unwrap();
+    // What was on its way to a worker when the server died comes back when its lease ends.
     until(async || has_all()).await;
     group.shutdown(5 * SECOND).await;
 }
