@@ -13,14 +13,16 @@
 //!
 //! **Besides**, under the same hash tag: fields whose names begin with `x` (`x` the rest of a [`Record`](crate::Record),
 //! `xv` version, `xf` fencing number, `xe` enqueued, `xd` due, `xp` priority, `xl` limit, `xr` retention, `xn` deadline, `xw`
-//! what it waits for, `xc` cancelled, `xa` others come after it, `xb` it comes after others, `xu` key held until) and keys
+//! what it waits for, `xc` cancelled, `xa` others come after it, `xb` it comes after others, `xu` key held until, `xm` there may
+//! be more than a plain task has) and keys
 //! that begin with `x:`: `x:lane:<priority>` for those above 0 and `x:lane:<priority>:<kind>` for kinds that some worker
 //! does not know, both listed in `x:lanes`; `x:waiting`; `x:groups`, `x:g:<group>` when groups become one; `x:after:<id>`,
 //! `x:earlier:<id>` who comes after whom; `x:ids`; `x:seen`. Shared by all queues: `asynq:x:keys`, `asynq:x:key:<key>:*` limits,
 //! `asynq:unique:<key>`, `asynq:x:schedules`, `asynq:x:bell` (a channel).
 //!
 //! **Differences.** A task that waits for others or its turn has the state `waiting`, of which asynq's tools know nothing;
-//! those in lanes are pending but not in their list. asynq's `servers`, `workers` and `schedulers` are not written. The order
+//! those in lanes are pending but not in their list. `pending_since` stays while a task is active. The deadline of a task that
+//! asynq enqueued ends its retries, but does not keep it from starting; one that gathers in a group waits for asynq. asynq's `servers`, `workers` and `schedulers` are not written. The order
 //! within a priority is that of becoming pending, not of the time that a task was due. Of completed tasks beyond
 //! [`ENDED_MAX`](crate::ENDED_MAX) those go that would have gone first. Workers of both may share a Redis but not a
 //! queue: asynq's know nothing of fences, limits and kinds. Pages ([`Engine::list`]) walk through all ids of a state.

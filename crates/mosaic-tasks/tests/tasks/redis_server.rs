@@ -52,7 +52,10 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let kill = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
+        let kill = Command::new("kill")
+            .arg(signal)
+            .arg(self.child.id().to_string())
+            .status();
         assert!(kill.unwrap().success());
     }
 }

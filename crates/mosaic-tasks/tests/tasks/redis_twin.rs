@@ -191,7 +191,9 @@ async fn the_same_history_leaves_the_same_tasks() {
     for _ in 0..8 {
         let seed = Runtime::system().random_u64();
         eprintln!("seed {seed}");
-        let Some(redis) = Bench::redis("twin").await else { return };
+        let Some(redis) = Bench::redis("twin").await else {
+            return;
+        };
         let memory = Bench::memory("twin").await.unwrap();
         let random = Runtime::new(memory.clock.clone(), std::sync::Arc::new(SeededRandom::new(seed)));
         let mut twins = Twins {
