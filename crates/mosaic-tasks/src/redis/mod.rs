@@ -25,7 +25,7 @@
 //! asynq enqueued ends its retries, but does not keep it from starting; one that gathers in a group waits for asynq. asynq's `servers`, `workers` and `schedulers` are not written. The order
 //! within a priority is that of becoming pending, not of the time that a task was due. Of completed tasks beyond
 //! [`ENDED_MAX`](crate::ENDED_MAX) those go that would have gone first. Workers of both may share a Redis but not a
-//! queue: asynq's know nothing of fences, limits and kinds. Pages ([`Engine::list`]) walk through all ids of a state.
+//! queue: asynq's know nothing of fences, limits and kinds. Pages ([`list`](crate::Engine::list)) walk through all ids of a state.
 //!
 //! **What it needs.** One Redis (7, or what is like it) with one writable node: steps that concern several queues touch
 //! several slots, so a cluster refuses chains, limits and batches across queues. A Redis that loses its data loses the tasks:
