@@ -75,8 +75,8 @@ impl RedisEngine {
     /// Makes tasks of a group that has come to its time; returns how many.
     async fn merge(&self, group: Value) -> Result<usize> {
         let group: Vec<String> = plain(group)?;
-        let mut n_merged = 0;
-        loop {
+        let (mut n_merged, mut n_stale) = (0, 0);
+        while n_stale < ATTEMPTS {
             let mut args = Args::new();
             for part in &group {
                 args.text(part);
@@ -90,10 +90,13 @@ impl RedisEngine {
                 return Ok(n_merged);
             };
             // Another worker may be at it: what it has taken is not there when we look again.
-            if self.commit(None, changes, &[]).await? != Committed::Stale {
+            if self.commit(None, changes, &[]).await? == Committed::Stale {
+                n_stale += 1;
+            } else {
                 n_merged += 1;
             }
         }
+        Ok(n_merged)
     }
 
     /// Returns the changes that make one task of the first of `members`, `None` if there are none.
