@@ -188,7 +188,7 @@ impl Twins {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_history_leaves_the_same_tasks() {
-    for _ in 0..8 {
+    for _ in 0..4 {
         let seed = Runtime::system().random_u64();
         eprintln!("seed {seed}");
         let Some(redis) = Bench::redis("twin").await else {
@@ -203,7 +203,7 @@ async fn the_same_history_leaves_the_same_tasks() {
             ids: Vec::new(),
             hands: Vec::new(),
         };
-        for _ in 0..80 {
+        for _ in 0..60 {
             match twins.below(8) {
                 0 | 1 => twins.enqueue().await,
                 2 => twins.claim().await,
