@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult,
 use tokio::sync::Semaphore;
 
 use crate::connect::{self, Server};
+use crate::finish::Background;
 use crate::migrate::{self, Migration};
 use crate::options::Options;
 use crate::target::Target;
@@ -27,6 +28,8 @@ pub(crate) struct Inner {
     pub(crate) writer: Option<Arc<Semaphore>>,
     /// For the jitter between attempts and the time in the migrations table, neither of which a rule sees.
     pub(crate) runtime: Runtime,
+    /// What nobody waits for any longer ends here.
+    pub(crate) background: Background,
     /// `sqlite::memory:` is a file with the same locks and the same journal as any other, only that nobody else finds
     /// it and that it goes with this handle: SQLite's own in-memory databases let a writer shut readers out.
     _folder: Option<tempfile::TempDir>,
@@ -60,6 +63,7 @@ impl Database {
             options: options.clone(),
             writer: matches!(server, Server::Sqlite(_)).then(|| Arc::new(Semaphore::new(1))),
             runtime,
+            background: Background::new(),
             _folder: folder,
         })))
     }
@@ -127,7 +131,35 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Measures every statement and logs the slow ones: the text has placeholders, the values are not looked at.
+impl Inner {
+    /// Are statements to be finished even if nobody waits for them?
+    pub(crate) fn is_fragile(&self) -> bool {
+        self.connection.get_database_backend() == DbBackend::MySql
+    }
+
+    async fn run<T, F>(&self, run: impl FnOnce(DatabaseConnection) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let work = run(self.connection.clone());
+        if self.is_fragile() {
+            self.background.finish(work).await
+        } else {
+            work.await
+        }
+    }
+}
+
+/// Returns the text of a statement up to its first value: placeholders are no values, texts in quotes are.
+fn without_values(statement: &Statement) -> &str {
+    match statement.values {
+        Some(_) => &statement.sql,
+        None => statement.sql.split('\'').next().unwrap_or_default(),
+    }
+}
+
+/// Measures every statement and logs the slow ones, without values.
 fn observe(module: Arc<str>, options: &Options) -> impl Fn(&sea_orm::metric::Info<'_>) + Send + Sync + 'static {
     let slow = options.slow_query;
     let seconds = metrics::histogram!("sql_statement_seconds", "module" => module.to_string());
@@ -139,7 +171,7 @@ fn observe(module: Arc<str>, options: &Options) -> impl Fn(&sea_orm::metric::Inf
         }
         if info.elapsed >= slow {
             let elapsed_ms = u64::try_from(info.elapsed.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(%module, elapsed_ms, sql = info.statement.sql, "slow query");
+            tracing::warn!(%module, elapsed_ms, sql = without_values(info.statement), "slow query");
         }
     }
 }
@@ -151,18 +183,23 @@ impl ConnectionTrait for Database {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.0.connection.execute_raw(statement).await
+        let run = |db: DatabaseConnection| async move { db.execute_raw(statement).await };
+        self.0.run(run).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.0.connection.execute_unprepared(sql).await
+        let sql = sql.to_owned();
+        let run = |db: DatabaseConnection| async move { db.execute_unprepared(&sql).await };
+        self.0.run(run).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.0.connection.query_one_raw(statement).await
+        let run = |db: DatabaseConnection| async move { db.query_one_raw(statement).await };
+        self.0.run(run).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.0.connection.query_all_raw(statement).await
+        let run = |db: DatabaseConnection| async move { db.query_all_raw(statement).await };
+        self.0.run(run).await
     }
 }

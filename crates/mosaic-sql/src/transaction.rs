@@ -4,9 +4,10 @@
 //! (`BEGIN IMMEDIATE`), since one that reads first and writes later is refused whenever somebody wrote in between. Writers
 //! of this process wait for each other in order, in front of the database, holding no connection.
 //!
-//! A [`Transaction`] that is dropped is rolled back. Never hold one across a call to another service.
+//! A [`Transaction`] that is dropped is rolled back. Never hold one across a call to another service. A statement that is given
+//! up half-way (on MySQL) goes on in the background and keeps the transaction from being committed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mosaic_core::{Code, Error, Result};
@@ -18,6 +19,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::database::Database;
 use crate::error::{CONFLICT, into_error};
+use crate::finish::Background;
+use crate::last::{Last, Plain};
 
 /// How often [`Database::transaction`] runs its body before it reports the conflict.
 const ATTEMPTS_MAX: u32 = 6;
@@ -32,6 +35,9 @@ type Hook = Box<dyn FnOnce() + Send>;
 
 struct Open {
     inner: DatabaseTransaction,
+    background: Background,
+    is_fragile: bool,
+    last: Mutex<Last>,
     on_commit: Mutex<Vec<Hook>>,
     // After `inner`: the next writer starts once this one's rollback is on its way.
     _writer: Option<OwnedSemaphorePermit>,
@@ -45,13 +51,22 @@ impl Transaction {
     /// body of [`Database::transaction`], which commits by itself.
     pub async fn commit(self) -> Result<()> {
         let open = self.close()?;
-        open.inner.commit().await.map_err(into_error)?;
-        // The next writer need not wait for what others do with the news.
-        drop(open._writer);
-        for hook in open.on_commit.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            hook();
+        let background = open.background.clone();
+        background.finish(open.commit()).await
+    }
+
+    /// Adds a row to `into` (a table and its columns: `notes (id, text)`) after everything else, usually by the very trip that
+    /// commits: for what the transaction itself never looks at. What is wrong with the row may therefore be told by the commit. Not
+    /// cancel safe.
+    ///
+    /// # Errors
+    /// As [`into_error`].
+    pub async fn insert_last(&self, into: &'static str, row: &[Plain<'_>]) -> Result<()> {
+        let text = self.0.last().add(self.get_database_backend(), into, row);
+        match text {
+            Some(text) => self.execute_unprepared(&text).await.map(|_| ()).map_err(into_error),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Runs `hook` once the changes last: wakes those who look at them, forgets what was cached. Not run if they do not
@@ -67,11 +82,51 @@ impl Transaction {
     /// As [`into_error`]. Internal in a body of [`Database::transaction`], which rolls back by itself.
     pub async fn rollback(self) -> Result<()> {
         let open = self.close()?;
-        open.inner.rollback().await.map_err(into_error)
+        let background = open.background.clone();
+        background
+            .finish(async { open.inner.rollback().await.map_err(into_error) })
+            .await
     }
 
     fn close(self) -> Result<Open> {
         Arc::into_inner(self.0).ok_or_else(|| Error::internal("the transaction is still in use elsewhere"))
+    }
+}
+
+impl Open {
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn commit(self) -> Result<()> {
+        let last = self.last().take();
+        if last.is_empty() {
+            self.inner.commit().await.map_err(into_error)?;
+        } else {
+            // One trip. sqlx does not hear of this commit, so it is given another transaction to roll back.
+            let all = format!("{last};COMMIT;BEGIN");
+            self.inner.execute_unprepared(&all).await.map_err(into_error)?;
+            drop(self.inner);
+        }
+        // The next writer need not wait for what others do with the news.
+        drop(self._writer);
+        for hook in self.on_commit.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            hook();
+        }
+        Ok(())
+    }
+
+    async fn run<T, F>(self: &Arc<Self>, run: impl FnOnce(Arc<Self>) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let work = run(self.clone());
+        if self.is_fragile {
+            self.background.finish(work).await
+        } else {
+            work.await
+        }
     }
 }
 
@@ -101,9 +156,15 @@ impl Database {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let begun = self.connection().begin_with_options(options).await;
+        let connection = self.connection().clone();
+        // The turn ends after the transaction, also if nobody is there any more when it has begun.
+        let begin = async move { (connection.begin_with_options(options).await, writer) };
+        let (begun, writer) = self.inner().background.finish(begin).await;
         Ok(Transaction(Arc::new(Open {
             inner: begun.map_err(into_error)?,
+            background: self.inner().background.clone(),
+            is_fragile: self.inner().is_fragile(),
+            last: Mutex::default(),
             on_commit: Mutex::default(),
             _writer: writer,
         })))
@@ -179,18 +240,23 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.0.inner.execute_raw(statement).await
+        let run = |open: Arc<Open>| async move { open.inner.execute_raw(statement).await };
+        self.0.run(run).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.0.inner.execute_unprepared(sql).await
+        let sql = sql.to_owned();
+        let run = |open: Arc<Open>| async move { open.inner.execute_unprepared(&sql).await };
+        self.0.run(run).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.0.inner.query_one_raw(statement).await
+        let run = |open: Arc<Open>| async move { open.inner.query_one_raw(statement).await };
+        self.0.run(run).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.0.inner.query_all_raw(statement).await
+        let run = |open: Arc<Open>| async move { open.inner.query_all_raw(statement).await };
+        self.0.run(run).await
     }
 }

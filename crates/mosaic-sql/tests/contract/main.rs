@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod cases;
+mod dropped_cases;
 mod engine;
+mod last_cases;
 mod log;
 mod migration_cases;
 
@@ -39,6 +41,9 @@ macro_rules! contracts {
             cases::what_reads_first_may_write_later,
             cases::a_conflict_runs_the_body_again,
             cases::reads_go_on_while_a_transaction_writes,
+            last_cases::rows_that_come_last_commit_with_the_rest,
+            last_cases::a_last_row_that_is_refused_undoes_all,
+            dropped_cases::what_is_given_up_breaks_nothing,
             migration_cases::migrations_run_once_however_often_and_by_whom,
             migration_cases::a_migration_that_fails_is_named_and_goes_on_later,
             migration_cases::a_newer_schema_is_accepted,
