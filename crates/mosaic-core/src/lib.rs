@@ -7,6 +7,7 @@ mod context;
 mod descriptor;
 mod error;
 pub mod json;
+mod random;
 pub mod rules;
 mod runtime;
 mod secret;
@@ -20,7 +21,15 @@ pub use descriptor::{
     Access, DEFAULT_TIMEOUT, Envelope, HttpBinding, MethodDescriptor, Rate, ServiceDescriptor, Shape,
 };
 pub use error::{Code, Error, Result, Violation};
-pub use runtime::{AccountId, Random, Runtime, SeededRandom, SystemRandom};
+pub use random::{Random, SPLIT_MIX_STEP, SeededRandom, SystemRandom, fraction, split_mix};
+pub use runtime::{AccountId, Runtime};
 pub use secret::Secret;
 pub use task::{CatchPanic, StopSignal, TaskGroup, TaskPanic, catch_panic, panic_message};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks `mutex`, whether or not somebody panicked while holding it: what our locks guard is whole between any two statements.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,58 +3,12 @@
 //! A [`Runtime`] is what a process gives its services instead of globals. Production uses [`Runtime::system`]; tests
 //! build one from a [`ManualClock`](crate::ManualClock) and a [`SeededRandom`], and a run repeats exactly.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use crate::random::{Random, SPLIT_MIX_STEP, SystemRandom, fraction, split_mix};
 use crate::{Clock, SystemClock, Timestamp};
-
-/// Where randomness comes from. Must be fit for secrets, except in tests.
-pub trait Random: Send + Sync + fmt::Debug + 'static {
-    /// Fills `bytes`.
-    fn fill(&self, bytes: &mut [u8]);
-}
-
-/// The generator of the operating system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the operating system's random generator works once the system has booted");
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): repeatable and not fit for secrets; for tests and simulation.
-#[derive(Debug)]
-pub struct SeededRandom(Mutex<u64>);
-
-impl SeededRandom {
-    /// Makes a generator; equal seeds give equal bytes.
-    pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(seed))
-    }
-}
-
-impl Random for SeededRandom {
-    fn fill(&self, bytes: &mut [u8]) {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for chunk in bytes.chunks_mut(8) {
-            *state = state.wrapping_add(SPLIT_MIX_STEP);
-            chunk.copy_from_slice(&split_mix(*state).to_le_bytes()[..chunk.len()]);
-        }
-    }
-}
-
-const SPLIT_MIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Scrambles a state of SplitMix64; different states give different results.
-const fn split_mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
 
 /// Clock, randomness and ids of a process. Cheap to clone.
 ///
@@ -130,6 +84,17 @@ impl Runtime {
                 return (product >> 64) as u64;
             }
         }
+    }
+
+    /// Returns a number from 0 (included) to 1 (excluded).
+    pub fn random_fraction(&self) -> f64 {
+        fraction(self.random_u64())
+    }
+
+    /// Returns between half and one and a half of `pause`, so that many who wait do not march in step.
+    pub fn jittered(&self, pause: Duration) -> Duration {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        pause / 2 + Duration::from_micros(self.random_below(micros))
     }
 
     /// Returns `len` decimal digits, each as likely as any other.
@@ -265,7 +230,7 @@ id_type! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ManualClock;
+    use crate::{ManualClock, SeededRandom};
 
     fn still(seed: u64) -> Runtime {
         Runtime::new(

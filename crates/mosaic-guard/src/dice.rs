@@ -6,9 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mosaic_core::Runtime;
-
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+use mosaic_core::{Runtime, SPLIT_MIX_STEP, fraction, split_mix};
 
 /// See the module documentation.
 #[derive(Debug, Default)]
@@ -22,11 +20,7 @@ impl Dice {
     pub(crate) fn roll(&self, runtime: &Runtime) -> f64 {
         let start = *self.start.get_or_init(|| runtime.random_u64());
         let n_rolled = self.n_rolled.fetch_add(1, Ordering::Relaxed);
-        let mut z = start.wrapping_add(n_rolled.wrapping_add(1).wrapping_mul(STEP));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let bits = (z ^ (z >> 31)) >> 11;
-        // 53 bits are what a double holds exactly.
-        bits as f64 / (1_u64 << 53) as f64
+        let state = start.wrapping_add(n_rolled.wrapping_add(1).wrapping_mul(SPLIT_MIX_STEP));
+        fraction(split_mix(state))
     }
 }

@@ -128,11 +128,9 @@ impl Candidate {
         }
     }
 
-    /// Between a sixth and a half of the lease, so that candidates do not march in step.
+    /// Between a sixth and a half of the lease.
     fn retry(&self) -> Duration {
-        let third = self.options.ttl / 3;
-        let micros = u64::try_from(third.as_micros()).unwrap_or(u64::MAX).max(1);
-        third / 2 + Duration::from_micros(self.runtime.random_below(micros))
+        self.runtime.jittered(self.options.ttl / 3)
     }
 
     /// Waits until the lease is ours; returns it with the moment until which it surely is.

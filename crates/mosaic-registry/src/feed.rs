@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mosaic_core::{Runtime, TaskGroup};
+use mosaic_core::{Runtime, TaskGroup, lock};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -103,10 +103,6 @@ impl Publishers {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a conversation puts what it learns about a service. Cheap to clone.

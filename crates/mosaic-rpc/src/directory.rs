@@ -7,9 +7,9 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use mosaic_core::{Error, Result, Runtime, ServiceDescriptor};
+use mosaic_core::{Error, Result, Runtime, ServiceDescriptor, lock};
 use mosaic_guard::Rules;
 use mosaic_registry::{Address, Registry, ServiceName};
 
@@ -170,10 +170,6 @@ impl Directory {
         channels.insert(domain, channel.clone());
         Ok(channel)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Directory {

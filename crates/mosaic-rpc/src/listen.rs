@@ -127,8 +127,9 @@ impl Door {
 /// Returns the age at which a connection is told to go, give or take a tenth: those that began together, after a restart,
 /// are not to end together.
 fn age(options: &ServerOptions, runtime: &Runtime) -> Duration {
-    let share = (runtime.random_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-    options.max_connection_age.mul_f64(0.9 + share * 0.2)
+    options
+        .max_connection_age
+        .mul_f64(0.9 + runtime.random_fraction() * 0.2)
 }
 
 /// Returns who was let in by the kernel before it was told to refuse.

@@ -12,8 +12,8 @@ pub struct Share(f64);
 impl Share {
     /// Does the call that drew `bits` belong to the share?
     pub(crate) fn has(self, bits: u64) -> bool {
-        // 53 bits are what a float holds; a share of 1 has every draw.
-        ((bits >> 11) as f64) < self.0 * (1_u64 << 53) as f64
+        // A share of 1 has every draw.
+        mosaic_core::fraction(bits) < self.0
     }
 }
 

@@ -1,14 +1,14 @@
 //! What a module wires itself into.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use mosaic_auth::TokenVerifier;
 use mosaic_cache::Cache;
 use mosaic_core::config::{Config, EngineUrl, Settings};
-use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup};
+use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup, lock};
 use mosaic_edge::{EdgeBuilder, Routes};
 use mosaic_events::{ConsumerOptions, Event, Group, HandleIn, Listener, Outbox};
 use mosaic_guard::Rules;
@@ -315,8 +315,4 @@ fn database_url(url: &EngineUrl, data: &Path) -> String {
         "sqlite:" => format!("sqlite:{}/", data.display()),
         other => other.to_owned(),
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,8 +4,8 @@
 //! limit, and one that failed drops its connection, so that a connection that died without a word (a firewall, a
 //! container that was paused) costs one call. The next call goes to the next member.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message;
@@ -25,6 +25,8 @@ use super::wire::{
     LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest,
     RangeResponse, WatchRequest, WatchResponse,
 };
+use mosaic_core::lock;
+
 use crate::Address;
 use crate::location::Login;
 use crate::tls::Tls;
@@ -60,10 +62,6 @@ impl std::fmt::Debug for Client {
             .field("members", &members)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Client {

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Spreads what differs little.
+pub(crate) use mosaic_core::split_mix as scramble;
+use mosaic_core::{SPLIT_MIX_STEP, fraction};
 
 /// Draws and turns for the picks of one fleet: SplitMix64 on a counter that threads share without waiting for each other.
 ///
@@ -23,13 +25,13 @@ impl Draws {
         Self {
             state: AtomicU64::new(seed),
             // Not all fleets begin with the same instance. Half the bits: turns are multiplied.
-            turns: Turns(Arc::new(AtomicU64::new(scramble(seed ^ STEP) >> 32))),
+            turns: Turns(Arc::new(AtomicU64::new(scramble(seed ^ SPLIT_MIX_STEP) >> 32))),
         }
     }
 
     /// Returns 64 random bits.
     pub fn next(&self) -> u64 {
-        scramble(self.state.fetch_add(STEP, Ordering::Relaxed))
+        scramble(self.state.fetch_add(SPLIT_MIX_STEP, Ordering::Relaxed))
     }
 
     /// Returns a number below `bound`, which is not zero; the bias is below 2^-32 for sets of any real size.
@@ -39,7 +41,7 @@ impl Draws {
 
     /// Returns true with the probability `share`.
     pub(super) fn chance(&self, share: f64) -> bool {
-        (self.next() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64) < share
+        fraction(self.next()) < share
     }
 
     /// Returns the turns, to be taken by a picker.
@@ -62,13 +64,6 @@ impl Turns {
 /// Maps 64 random bits to a number below `bound` (Lemire 2019, without the rejection).
 pub(super) const fn reduce(bits: u64, bound: usize) -> usize {
     ((bits as u128 * bound as u128) >> 64) as usize
-}
-
-/// The finaliser of SplitMix64: spreads what differs little.
-pub(crate) const fn scramble(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Hashes a text (FNV-1a), the same in every process and version.

@@ -19,7 +19,7 @@ impl Shares {
     /// Returns the position that 64 random or hashed bits fall to.
     pub(super) fn pick(&self, bits: u64) -> usize {
         let total = self.ends.last().copied().unwrap_or_default();
-        let point = (bits >> 11) as f64 / (1_u64 << 53) as f64 * total;
+        let point = mosaic_core::fraction(bits) * total;
         let position = self.ends.partition_point(|end| *end <= point);
         // Rounding may put the point at the very end.
         position.min(self.ends.len() - 1)

@@ -254,7 +254,7 @@ const SILENT: &str = "does not answer";
 async fn unhealthy(connection: &Connection, setup: &Setup) -> String {
     loop {
         let interval = setup.options.health_interval;
-        tokio::time::sleep(interval.mul_f64(0.75 + jitter(&setup.runtime) / 2.0)).await;
+        tokio::time::sleep(interval.mul_f64(0.75 + setup.runtime.random_fraction() / 2.0)).await;
         match tokio::time::timeout(setup.options.health_timeout, check_health(connection, setup.probe)).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return why,
@@ -285,16 +285,12 @@ async fn check_health(connection: &Connection, service: &str) -> Result<(), Stri
 }
 
 fn age(options: &ChannelOptions, runtime: &Runtime) -> Duration {
-    options.max_age.mul_f64(0.8 + jitter(runtime) * 0.4)
+    options.max_age.mul_f64(0.8 + runtime.random_fraction() * 0.4)
 }
 
 /// Full jitter over half of an exponential pause (AWS architecture blog, 2015).
 fn backoff(n_failures: u32, options: &ChannelOptions, runtime: &Runtime) -> Duration {
     const FIRST: Duration = Duration::from_millis(50);
     let pause = FIRST.saturating_mul(1 << n_failures.min(16)).min(options.reconnect_max);
-    pause.mul_f64(0.5 + jitter(runtime) / 2.0)
-}
-
-fn jitter(runtime: &Runtime) -> f64 {
-    (runtime.random_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    pause.mul_f64(0.5 + runtime.random_fraction() / 2.0)
 }

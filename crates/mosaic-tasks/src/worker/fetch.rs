@@ -44,7 +44,7 @@ impl Parts {
                 self.hand_on(claimed, asked, &ready);
                 continue;
             }
-            let until = promote_at.min(asked + self.jittered(pause));
+            let until = promote_at.min(asked + self.runtime().jittered(pause));
             pause = (pause * 2).min(self.options.poll);
             tokio::select! {
                 () = sleep_until(until) => {}

@@ -146,12 +146,6 @@ impl Parts {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns between half and one and a half of `pause`, so that workers do not march in step.
-    fn jittered(&self, pause: Duration) -> Duration {
-        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-        pause / 2 + Duration::from_micros(self.runtime().random_below(micros))
-    }
-
     async fn work(self: Arc<Self>, stop: StopSignal, ended: mpsc::Sender<Ended>) {
         let tasks = TaskGroup::new(|panic| tracing::error!(task = panic.task, panic.message, "a worker panicked"));
         // As many as there is room for, which is bounded.

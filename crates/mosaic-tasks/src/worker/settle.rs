@@ -51,7 +51,7 @@ impl Parts {
             if Instant::now() >= given_up {
                 return;
             }
-            sleep(self.jittered(self.options.poll)).await;
+            sleep(self.runtime().jittered(self.options.poll)).await;
         }
     }
 

@@ -36,7 +36,7 @@ impl Parts {
         loop {
             self.expire().await;
             self.purge().await;
-            sleep(self.jittered(self.options.lease / 3)).await;
+            sleep(self.runtime().jittered(self.options.lease / 3)).await;
         }
     }
 
