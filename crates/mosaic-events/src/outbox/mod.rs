@@ -2,8 +2,8 @@
 //! if, the transaction commits.
 //!
 //! The [`Relay`](crate::Relay) brings rows to the bus (or tasks to an engine elsewhere) and marks them. Publishing inside the
-//! transaction would tell of what is rolled back later; publishing after it would lose what a crash comes between. A row
-//! costs its transaction one insert; the commit rings for the relay of this process.
+//! transaction would tell of what is rolled back later; publishing after it would lose what a crash comes between. Rows
+//! travel with the commit, so they cost their transaction no trip of its own; the commit rings for the relay of this process.
 
 mod dead;
 mod relay;
@@ -11,8 +11,7 @@ mod rows;
 
 use bytes::Bytes;
 use mosaic_core::{Context, Error, Result, Runtime, Timestamp};
-use mosaic_sql::sea_orm::ConnectionTrait as _;
-use mosaic_sql::{Transaction, into_error};
+use mosaic_sql::Transaction;
 use tokio::sync::watch;
 
 pub use dead::OutboxDeadLetter;
@@ -86,7 +85,7 @@ impl Outbox {
             message.check()?;
             entries.push(rows::of_message(message)?);
         }
-        self.put(tx, entries).await
+        self.put(tx, &entries).await
     }
 
     /// Hands `task` to the [`TaskSink`] if `tx` commits.
@@ -101,12 +100,12 @@ impl Outbox {
                 "a task's name or payload is too long",
             ));
         }
-        self.put(tx, vec![rows::of_task(task)]).await
+        self.put(tx, &[rows::of_task(task)]).await
     }
 
-    async fn put(&self, tx: &Transaction, entries: Vec<rows::Entry>) -> Result<()> {
-        for insert in rows::inserts(entries) {
-            tx.execute(&insert).await.map_err(into_error)?;
+    async fn put(&self, tx: &Transaction, entries: &[rows::Entry]) -> Result<()> {
+        for entry in entries {
+            rows::put(tx, entry).await?;
         }
         let bell = self.bell.clone();
         tx.on_commit(move || {

@@ -153,7 +153,7 @@ impl Relay {
                     let module = self.module.as_str();
                     tracing::warn!(module, cause = error.cause_chain(), "cannot relay events: {error}");
                     metrics::counter!("outbox_failures_total", "module" => self.module.clone()).increment(1);
-                    let _ = timeout(self.jittered(backoff), leadership.ending()).await;
+                    let _ = timeout(self.runtime().jittered(backoff), leadership.ending()).await;
                     backoff = (backoff * 2).min(self.options.backoff_max);
                 }
             }
@@ -166,12 +166,6 @@ impl Relay {
             Ok(_) => self.options.poll_min,
             Err(_) => (pause * 2).min(self.options.poll_max),
         }
-    }
-
-    /// Between half and one and a half of `pause`.
-    fn jittered(&self, pause: Duration) -> Duration {
-        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-        pause / 2 + Duration::from_micros(self.runtime().random_below(micros))
     }
 
     /// Sends the oldest waiting rows and marks them, under a lease of this relay.
@@ -285,7 +279,7 @@ impl Relay {
         let mut next = Instant::now();
         loop {
             tokio::time::sleep_until(next).await;
-            next = Instant::now() + self.jittered(self.options.tidy_every);
+            next = Instant::now() + self.runtime().jittered(self.options.tidy_every);
             if let Err(error) = self.tidy().await {
                 tracing::warn!(
                     module = self.module,

@@ -2,16 +2,13 @@
 
 use bytes::Bytes;
 use mosaic_core::{Error, Result, Timestamp};
-use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, InsertStatement, Order, Query, SelectStatement};
+use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query, SelectStatement};
 use mosaic_sql::sea_orm::{QueryResult, TryGetable};
-use mosaic_sql::{into_error, micros, timestamp};
+use mosaic_sql::{Plain, Transaction, into_error, micros, timestamp};
 
 use super::StoredTask;
 use crate::event::{EventId, Message};
 use crate::schema::OUTBOX;
-
-/// Rows in one insert.
-const INSERT_ROWS: usize = 200;
 
 /// What a row is; numbers are stored and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,31 +109,25 @@ impl Entry {
 
 const COLUMNS: [&str; 8] = ["kind", "id", "target", "name", "event_key", "headers", "at", "payload"];
 
-pub(super) fn inserts(entries: Vec<Entry>) -> Vec<InsertStatement> {
-    let mut entries = entries.into_iter().peekable();
-    let mut inserts = Vec::new();
-    while entries.peek().is_some() {
-        let mut insert = Query::insert();
-        insert
-            .into_table(OUTBOX)
-            .columns(COLUMNS.into_iter().chain(["state", "done_at"]));
-        for entry in entries.by_ref().take(INSERT_ROWS) {
-            insert.values_panic([
-                (entry.kind as i64).into(),
-                entry.id.to_string().into(),
-                entry.target.into(),
-                entry.name.into(),
-                entry.key.into(),
-                entry.headers.into(),
-                micros(entry.at).into(),
-                Vec::from(entry.payload).into(),
-                State::Waiting.number().into(),
-                0_i64.into(),
-            ]);
-        }
-        inserts.push(insert);
-    }
-    inserts
+/// Columns of a new row.
+const INTO: &str = "mosaic_outbox (kind, id, target, name, event_key, headers, at, payload, state, done_at)";
+
+/// Adds a row by the trip that commits `tx`: nobody looks at it before.
+pub(super) async fn put(tx: &Transaction, entry: &Entry) -> Result<()> {
+    let id = entry.id.to_string();
+    let row = [
+        Plain::Number(entry.kind as i64),
+        Plain::Text(&id),
+        Plain::Text(&entry.target),
+        Plain::Text(&entry.name),
+        Plain::Text(&entry.key),
+        Plain::Text(&entry.headers),
+        Plain::Number(micros(entry.at)),
+        Plain::Bytes(&entry.payload),
+        Plain::Number(State::Waiting.number()),
+        Plain::Number(0),
+    ];
+    tx.insert_last(INTO, &row).await
 }
 
 /// Finds rows in `state`, the oldest first.
