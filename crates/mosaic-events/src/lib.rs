@@ -10,16 +10,24 @@
 //! Not promised: order between keys, order of what is replayed, delivery of what a topic's retention has deleted, and that a
 //! [`Listener`] hears what is published while it is not there.
 
+mod broker;
 mod bus;
 mod consumer;
 mod event;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log;
 mod names;
+#[cfg(feature = "nats")]
+mod nats;
 mod outbox;
 mod partition;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod schema;
 mod text;
 
+pub use broker::{BrokerOptions, open};
 pub use bus::{
     Bus, Capabilities, Change, Delivered, Lag, Member, Mode, Position, Start, Topic, fenced, group_active, unavailable,
     unsupported,

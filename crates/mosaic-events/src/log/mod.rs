@@ -6,7 +6,7 @@
 
 mod bus;
 mod codec;
-mod group;
+pub(crate) mod group;
 mod member;
 mod memory;
 mod sql;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use mosaic_core::{Context, Result, Runtime};
 use mosaic_events::{
     BUS_MIGRATIONS, Bus, Change, Delivered, Event, GroupName, LogBus, LogBusOptions, MIGRATIONS, Member, Message, Mode,
@@ -47,6 +48,8 @@ pub(crate) struct Bench {
     is_embedded: bool,
     /// URL of the server and the statement that removes the namespace.
     namespace: Option<(String, String)>,
+    /// A second connection to a broker, and what removes what the test left there.
+    broker: Option<(Arc<dyn Bus>, BoxFuture<'static, ()>)>,
 }
 
 impl Bench {
@@ -60,6 +63,7 @@ impl Bench {
             module: open("sqlite::memory:", "module").await,
             is_embedded: false,
             namespace: None,
+            broker: None,
         })
     }
 
@@ -93,11 +97,29 @@ impl Bench {
             module: database,
             is_embedded: true,
             namespace,
+            broker: None,
+        }
+    }
+
+    /// A bus over a broker, with another connection to it.
+    #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "kafka"))]
+    pub(crate) async fn broker(bus: Arc<dyn Bus>, other: Arc<dyn Bus>, clean: BoxFuture<'static, ()>) -> Self {
+        Self {
+            bus,
+            log: None,
+            runtime: Runtime::system(),
+            module: open("sqlite::memory:", "module").await,
+            is_embedded: false,
+            namespace: None,
+            broker: Some((other, clean)),
         }
     }
 
     /// Returns the bus as another process would have it.
     pub(crate) fn elsewhere(&self) -> Arc<dyn Bus> {
+        if let Some((other, _)) = &self.broker {
+            return other.clone();
+        }
         match self.is_embedded {
             false => self.bus.clone(),
             true => Arc::new(LogBus::embedded(&self.module, &self.runtime, options())),
@@ -115,6 +137,9 @@ impl Bench {
     /// Leaves nothing behind in an engine that outlives the test.
     pub(crate) async fn remove(self) {
         self.module.close().await;
+        if let Some((_, clean)) = self.broker {
+            clean.await;
+        }
         if let Some((server, drop)) = self.namespace {
             execute(&server, &drop).await;
         }
@@ -226,6 +251,19 @@ pub(crate) async fn next(member: &mut Box<dyn Member>) -> Change {
     timeout(SOON, member.next()).await.expect("a change").unwrap()
 }
 
+/// Reads until `n` events of one partition came, and commits nothing; a broker hands out as many at once as it likes.
+pub(crate) async fn gather(member: &mut Box<dyn Member>, n: usize) -> (u32, Vec<Delivered>) {
+    let mut gathered = Vec::new();
+    loop {
+        if let Change::Events { partition, events } = next(member).await {
+            gathered.extend(events);
+            if gathered.len() >= n {
+                return (partition, gathered);
+            }
+        }
+    }
+}
+
 /// What members of a test do: read until `n` events came, committing each batch and releasing what is revoked.
 pub(crate) async fn take(member: &mut Box<dyn Member>, n: usize) -> Vec<(u32, Delivered)> {
     let mut taken = Vec::new();
@@ -286,7 +324,7 @@ async fn execute(url: &str, sql: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration to ask")]
-fn url_of(name: &str) -> Option<String> {
+pub(crate) fn url_of(name: &str) -> Option<String> {
     let url = std::env::var(name).ok();
     if url.is_none() {
         let required = std::env::var("MOSAIC_TEST_ENGINES").is_ok_and(|value| value == "required");

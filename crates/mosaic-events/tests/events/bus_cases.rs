@@ -42,9 +42,12 @@ pub(crate) async fn too_large_is_refused_and_nothing_of_the_batch_stays(bench: &
     large.payload = vec![b' '; PAYLOAD_MAX + 1].into();
     let error = bench.bus.publish(&[bench.message("a", 0), large]).await.unwrap_err();
     assert_eq!(error.reason(), "EVENT_TOO_LARGE");
-    let mut largest = bench.message("a", 1);
-    largest.payload = vec![b' '; PAYLOAD_MAX].into();
-    bench.bus.publish(&vec![largest; 12]).await.unwrap();
+    let largest = (1..13).map(|version| {
+        let mut largest = bench.message("a", version);
+        largest.payload = vec![b' '; PAYLOAD_MAX].into();
+        largest
+    });
+    bench.bus.publish(&largest.collect::<Vec<_>>()).await.unwrap();
     let mut member = bench.bus.subscribe(&topic(), &group("readers")).await.unwrap();
     let taken = take(&mut member, 12).await;
     assert_eq!(taken.len(), 12);

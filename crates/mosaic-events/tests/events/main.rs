@@ -4,11 +4,15 @@
 
 mod alerts;
 mod bench;
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "kafka"))]
+mod brokers;
 mod bus_cases;
 mod consumer_cases;
 mod disk_full;
 mod faults;
 mod group_cases;
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "kafka"))]
+mod outage;
 mod outbox_cases;
 
 use bench::Bench;
@@ -65,3 +69,9 @@ macro_rules! contracts {
 }
 
 contracts!(memory sqlite postgres mysql);
+#[cfg(feature = "nats")]
+contracts!(nats);
+#[cfg(feature = "rabbitmq")]
+contracts!(rabbitmq);
+#[cfg(feature = "kafka")]
+contracts!(kafka kafka_mock);
