@@ -1,8 +1,10 @@
 //! What people see of the tasks, and what they may do to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mosaic_core::{Error, Result};
+use tokio::time::sleep;
 
 use crate::engine::{Command, Engine, Flow, Page, QueueStatus, Seen, no_such_task};
 use crate::id::{QueueName, TaskId};
@@ -27,6 +29,17 @@ impl Inspector {
     /// Failures of the store.
     pub async fn queues(&self) -> Result<Vec<QueueStatus>> {
         self.0.queues().await
+    }
+
+    /// Reports how the queues of `module` stand, every `interval`, for ever. All processes that run the module report the same.
+    pub async fn measure_for_ever(&self, module: &str, interval: Duration) {
+        loop {
+            match self.queues().await {
+                Ok(queues) => queues.iter().for_each(|queue| report(module, queue)),
+                Err(error) => tracing::warn!(module, cause = error.cause_chain(), "cannot measure queues: {error}"),
+            }
+            sleep(interval).await;
+        }
     }
 
     /// Returns how a queue stands.
@@ -126,6 +139,18 @@ impl Inspector {
     pub async fn resume(&self, queue: &QueueName) -> Result<()> {
         self.queue(queue).await?;
         self.0.set_flow(queue, Flow::Running).await
+    }
+}
+
+fn report(module: &str, queue: &QueueStatus) {
+    let labels = [("module", module.to_owned()), ("queue", queue.queue.to_string())];
+    metrics::gauge!("tasks_latency_seconds", &labels).set(queue.latency.as_secs_f64());
+    metrics::gauge!("tasks_paused", &labels).set(f64::from(u8::from(queue.flow == Flow::Paused)));
+    for state in State::ALL {
+        let n = queue.counts.iter().find(|(of, _)| *of == state).map_or(0, |(_, n)| *n);
+        let [module, queue] = labels.clone();
+        let labels = [module, queue, ("state", format!("{state:?}").to_lowercase())];
+        metrics::gauge!("tasks_in_state", &labels).set(n as f64);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mosaic_core::{Error, Result, TaskGroup};
 use mosaic_events::{Bus, Consumers, Group, Listener, Outbox, Relay, RelayOptions};
@@ -14,6 +15,8 @@ use super::carrier::{OutboxCarrier, QueueSink};
 use super::{ConsumerGroup, Inspection, Transactions};
 use crate::module::Shared;
 
+/// How often queues are counted for the metrics.
+const MEASURE_EVERY: Duration = Duration::from_secs(15);
 /// What an engine that all modules share is called where modules are named.
 const SHARED: &str = "shared";
 
@@ -120,9 +123,15 @@ impl Plan {
         Worker::new(queue, std::mem::take(&mut self.handlers), options).spawn(tasks);
         if inspection.tasks.is_empty() || !is_shared {
             let name = if is_shared { SHARED } else { module };
-            inspection
-                .tasks
-                .push((name.to_owned(), Inspector::new(queue.engine().clone())));
+            let inspector = Inspector::new(queue.engine().clone());
+            inspection.tasks.push((name.to_owned(), inspector.clone()));
+            let (name, mut stop) = (name.to_owned(), tasks.stop_signal());
+            tasks.spawn("tasks.measure", async move {
+                tokio::select! {
+                    () = inspector.measure_for_ever(&name, MEASURE_EVERY) => {}
+                    () = stop.stopped() => {}
+                }
+            });
         }
         Ok(())
     }
