@@ -1,7 +1,9 @@
 //! Measures what Mosaic costs beside what one would write without it.
 //!
 //! ```text
-//! bench [local] [rpc] [edge] [start] [pick] [balancers]    all of them without a name
+//! bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events]    all of them without a name
+//! bench tasks [throughput] [delay] [soak]                                   parts of one; soak only if named
+//! bench events [bus] [outbox]
 //! ```
 //! Each comparison runs both sides in one run, round by round in changing order, so that a machine that is busy for a
 //! while is busy for both; medians are compared. Nothing is asserted: a bar that is missed is printed as missed. The
@@ -20,12 +22,19 @@ mod child;
 mod echo;
 mod edge;
 mod edge_sides;
+mod events;
+mod events_outbox;
 mod local;
 mod pick;
 mod report;
 mod rpc;
 mod rpc_bare;
 mod start;
+mod stores;
+mod tasks;
+mod tasks_bullmq;
+mod tasks_delay;
+mod tasks_soak;
 
 use std::process::ExitCode;
 
@@ -57,34 +66,42 @@ async fn run(names: &[String]) -> Result<()> {
         ["serve-bare", json] => return edge_sides::serve_bare(json).await,
         ["help" | "-h" | "--help"] => {
             say(
-                "bench [local] [rpc] [edge] [start] [pick] [balancers]: all of them without a name; see bench/RESULTS.md",
+                "bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events]: all of them without a name; tasks and \
+                 events take the names of their parts; see bench/RESULTS.md",
             );
             return Ok(());
         }
+        ["tasks", parts @ ..] if names_all(parts, &["throughput", "delay", "soak"]) => {
+            return tasks::measure(parts).await;
+        }
+        ["events", parts @ ..] if names_all(parts, &["bus", "outbox"]) => return events::measure(parts).await,
         _ => {}
     }
-    let all = ["local", "rpc", "edge", "start", "pick", "balancers"];
+    let all = ["local", "rpc", "edge", "start", "pick", "balancers", "tasks", "events"];
     if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
         return Err(format!("there is no {unknown:?}; there are {}", all.join(", ")).into());
     }
-    let chosen = |name: &str| names.is_empty() || names.iter().any(|chosen| chosen == name);
-    if chosen("local") {
-        local::measure().await?;
-    }
-    if chosen("rpc") {
-        rpc::measure().await?;
-    }
-    if chosen("edge") {
-        edge::measure().await?;
-    }
-    if chosen("start") {
-        start::measure().await?;
-    }
-    if chosen("pick") {
-        pick::measure()?;
-    }
-    if chosen("balancers") {
-        balancers::measure()?;
+    for name in all {
+        if names.is_empty() || names.iter().any(|chosen| chosen == name) {
+            measure(name).await?;
+        }
     }
     Ok(())
+}
+
+async fn measure(name: &str) -> Result<()> {
+    match name {
+        "local" => local::measure().await,
+        "rpc" => rpc::measure().await,
+        "edge" => edge::measure().await,
+        "start" => start::measure().await,
+        "pick" => pick::measure(),
+        "balancers" => balancers::measure(),
+        "tasks" => tasks::measure(&[]).await,
+        _ => events::measure(&[]).await,
+    }
+}
+
+fn names_all(parts: &[&str], all: &[&str]) -> bool {
+    parts.iter().all(|part| all.contains(part))
 }

@@ -10,6 +10,10 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + S
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn add(&mut self, value: f64) {
         self.0.push(value);
         self.0.sort_by(f64::total_cmp);
@@ -17,6 +21,13 @@ impl Samples {
 
     pub(crate) fn median(&self) -> f64 {
         self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Returns the value that `part` of all are not above.
+    pub(crate) fn at(&self, part: f64) -> f64 {
+        let position = (self.0.len() as f64 * part) as usize;
+        let last = self.0.len().saturating_sub(1);
+        self.0.get(position.min(last)).copied().unwrap_or(f64::NAN)
     }
 
     /// Returns `median (min..max)`.
