@@ -100,7 +100,8 @@ impl Process {
             tls::follow(tls.clone(), &base.tls, &background);
         }
         let (http, grpc) = listen(&shared, &base, tls, linger, &listeners).await?;
-        let (work, inspection) = Work::start(&shared, &base, plans, task_group()).await?;
+        let work = Work::start(&shared, &base, plans, task_group()).await;
+        let (work, inspection) = work.map_err(|error| start_error(error, &settings))?;
         inspected.set(inspection);
         background_tasks(&background, &metrics, &shared, origin, settings);
         health.set(Phase::Running);

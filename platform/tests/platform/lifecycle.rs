@@ -38,6 +38,18 @@ async fn a_bad_configuration_is_exit_code_2_with_every_mistake() {
     assert_eq!(exit(&["--nonsense"]).await.0, 2);
     assert_eq!(exit(&["--config", "/does/not/exist.toml"]).await.0, 2);
     assert_eq!(exit(&["--set", "cache.url=nonsense"]).await.0, 2);
+    for (setting, part) in [
+        ("events.url=nonsense", "events.url: "),
+        ("tasks.url=nonsense", "tasks"),
+        #[cfg(not(feature = "kafka"))]
+        (
+            "events.url=kafka://127.0.0.1:1",
+            "events.url: built without the feature kafka",
+        ),
+    ] {
+        let (code, text) = exit(&["--set", setting]).await;
+        assert!(code == 2 && text.contains(part), "{setting}: {code} {text}");
+    }
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ mod transactions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mosaic_core::{Result, Runtime, TaskGroup};
-use mosaic_events::{BUS_MIGRATIONS, Bus, Consumers, LogBus, LogBusOptions, RelayOptions, Running};
+use mosaic_core::{Code, Result, Runtime, TaskGroup};
+use mosaic_events::{BUS_MIGRATIONS, BrokerOptions, Bus, Consumers, LogBus, LogBusOptions, RelayOptions, Running};
 use mosaic_tasks::{Engine, Inspector, QueueName, QueueOrder, RedisEngine, WorkerOptions};
 
 pub use config::{EventsConfig, TasksConfig};
@@ -139,9 +139,13 @@ async fn open_bus(shared: &Shared, config: &EventsConfig) -> Result<Arc<dyn Bus>
             Ok(Arc::new(LogBus::embedded(&database, &shared.runtime, options)))
         }
         "memory:" => Ok(Arc::new(LogBus::memory(&shared.runtime, options))),
-        other => Err(mosaic_core::Error::invalid_argument(
-            "EVENTS_URL_INVALID",
-            other.to_owned(),
-        )),
+        _ => {
+            let opened = mosaic_events::open(&config.url, &shared.runtime, BrokerOptions::default()).await;
+            opened.inspect_err(|error| {
+                if matches!(error.code(), Code::InvalidArgument | Code::Unimplemented) {
+                    shared.settings.report("events.url", error.message());
+                }
+            })
+        }
     }
 }
