@@ -56,6 +56,9 @@ pub(crate) async fn rows_that_come_last_commit_with_the_rest(engine: &Engine) {
         (i64::MIN, "", [].as_slice()),
         (1, "'); DROP TABLE notes; --", b"\0'\\\"".as_slice()),
         (2, "\\' é \u{1F600} \n", &all),
+        (3, "a plain one? :x $1", br#"{"plain": true}"#.as_slice()),
+        (4, "'", b"'".as_slice()),
+        (5, "\\", b"\\x41".as_slice()),
         (i64::MAX, "big", &big),
     ];
     let n_heard = Arc::new(AtomicU32::new(0));
