@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use mosaic_core::{Error, Result, Timestamp};
 use mosaic_sql::sea_orm::ConnectionTrait as _;
 use mosaic_sql::sea_orm::sea_query::{
-    Expr, ExprTrait as _, Func, LockType, Order, Query, SimpleExpr, SubQueryStatement,
+    Expr, ExprTrait as _, Func, LockType, Order, Query, SelectStatement, SimpleExpr, SubQueryStatement,
 };
 use mosaic_sql::{Transaction, into_error, timestamp};
 
@@ -15,7 +15,7 @@ use super::change::{self, Change, Tally};
 use super::rows::Fields;
 use super::schema::{GROUPS, KEYS, TABLE};
 use super::{
-    SqlEngine, add, claim, days, find, groups, ids, in_state, inspect, keys, listen, lock, schedules, select,
+    ROWS_MAX, SqlEngine, add, claim, days, find, groups, ids, in_state, inspect, keys, listen, lock, schedules, select,
     skip_locked,
 };
 use crate::engine::{
@@ -48,29 +48,48 @@ impl SqlEngine {
         Ok([first("due")?, shared])
     }
 
-    /// Deletes at most `limit` of those beyond what is kept.
+    /// Deletes at most `limit` of those beyond what is kept, first those that would have gone first: the index has that order.
     async fn evict(&self, limit: usize) -> Result<usize> {
         let mut n_evicted = 0;
-        for queue in inspect::ended(&self.database).await? {
-            for (state, n) in &queue.1 {
+        for (queue, counts) in inspect::ended(&self.database).await? {
+            for (state, n) in counts {
                 let n_over = usize::try_from(n.saturating_sub(ENDED_MAX)).unwrap_or(usize::MAX);
-                let n_over = n_over.min(limit - n_evicted);
-                if n_over == 0 {
-                    continue;
-                }
-                let wanted = |_| {
+                let wanted = |n_rows: u64| {
                     let mut find = find();
-                    find.and_where(in_state(&[*state]))
-                        .and_where(Expr::col("queue").eq(queue.0.as_str()))
-                        .order_by("finished_at", Order::Asc)
+                    find.and_where(in_state(&[State::Completed, State::Archived]))
+                        .and_where(in_state(&[state]))
+                        .and_where(Expr::col("queue").eq(queue.as_str()))
+                        .order_by("keep_until", Order::Asc)
                         .order_by("id", Order::Asc)
-                        .limit(n_over as u64);
+                        .limit(n_rows);
                     skip_locked(&mut find)
                 };
-                n_evicted += self.sweep(&wanted, |_| Event::Evict).await?;
+                let n_over = n_over.min(limit - n_evicted);
+                n_evicted += self
+                    .sweep_all(n_over, |_, n_rows| wanted(n_rows), |_| Event::Evict)
+                    .await?;
             }
         }
         Ok(n_evicted)
+    }
+
+    /// Sweeps at most `limit`, in transactions so short that others get their turn in between.
+    async fn sweep_all(
+        &self,
+        limit: usize,
+        wanted: impl Fn(i64, u64) -> SelectStatement + Sync,
+        event: fn(u32) -> Event,
+    ) -> Result<usize> {
+        let mut n_swept = 0;
+        while n_swept < limit {
+            let n_rows = (limit - n_swept).min(ROWS_MAX);
+            let n = self.sweep(&|now| wanted(now, n_rows as u64), event).await?;
+            n_swept += n;
+            if n < n_rows {
+                break;
+            }
+        }
+        Ok(n_swept)
     }
 
     fn take_uncounted(&self) -> Tally {
@@ -205,14 +224,14 @@ impl Engine for SqlEngine {
     }
 
     async fn purge(&self, limit: usize) -> Result<usize> {
-        let wanted = |now: i64| {
+        let wanted = |now: i64, n_rows: u64| {
             let mut find = find();
             find.and_where(in_state(&[State::Completed, State::Archived]))
                 .and_where(Expr::col("keep_until").lte(now))
-                .limit(limit as u64);
+                .limit(n_rows);
             skip_locked(&mut find)
         };
-        let n_over = self.sweep(&wanted, |_| Event::Purge).await?;
+        let n_over = self.sweep_all(limit, wanted, |_| Event::Purge).await?;
         let forgotten = self.database.transaction(async |tx| {
             let now = self.time.now(&tx).await?;
             keys::forget(&tx, now).await?;
