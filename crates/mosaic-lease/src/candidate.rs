@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mosaic_core::{Runtime, StopSignal, catch_panic};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::lease::{Acquired, Lease, Leases};
 use crate::load::{Balance, LoadPolicy, LoadSource, Turn};
@@ -109,10 +109,17 @@ impl Candidate {
                     () = stop.stopped() => return,
                 };
                 let end = self.term(lease, until, &mut stop, &mut work).await;
-                match end {
-                    End::Stopped => return,
-                    End::HandedOver => self.abstain().await,
-                    End::Done | End::Lost => sleep(self.retry()).await,
+                let pause = async {
+                    match end {
+                        End::Stopped => {}
+                        End::HandedOver => self.abstain().await,
+                        End::Done | End::Lost => sleep(self.retry()).await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = stop.stopped() => return,
+                    () = pause => {}
                 }
             }
         };
@@ -242,7 +249,7 @@ impl Candidate {
                 () = sleep(third) => {}
             }
             let asked = Instant::now();
-            let answer = timeout(third, self.leases.renew(lease, self.options.ttl)).await;
+            let answer = timeout_at(until.min(asked + third), self.leases.renew(lease, self.options.ttl)).await;
             match answer {
                 Ok(Ok(true)) => until = asked + self.options.ttl,
                 Ok(Ok(false)) => return,

@@ -4,10 +4,11 @@
 //! the others are not seen: a queue may come to hold somewhat more than its limit.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mosaic_core::{Error, Result, Runtime};
+use mosaic_core::{Error, Result, Runtime, lock};
+use tokio::time::sleep;
 
 use crate::engine::Engine;
 use crate::id::QueueName;
@@ -46,59 +47,95 @@ impl Fullness {
     /// # Errors
     /// `TASK_QUEUE_FULL` (`ResourceExhausted`) if one of their queues has no room for them.
     pub(crate) async fn admit(&self, engine: &dyn Engine, runtime: &Runtime, tasks: &[NewTask]) -> Result<()> {
-        let mut n_new: HashMap<&QueueName, u64> = HashMap::new();
-        for task in tasks {
-            *n_new.entry(&task.options().queue).or_default() += 1;
-        }
-        for (queue, n_new) in n_new {
-            if !self.take(runtime, queue, n_new) {
+        for (queue, n_new) in by_queue(tasks) {
+            if self.take(runtime, queue, n_new) != Some(true) {
                 self.count(engine, runtime, queue).await?;
-                if !self.take(runtime, queue, n_new) {
-                    metrics::counter!("tasks_refused_total", "queue" => queue.to_string()).increment(n_new);
-                    let full = Error::resource_exhausted("TASK_QUEUE_FULL", "the queue holds as many tasks as it may");
-                    return Err(full.with_retry_after(FULL_FOR));
+                if self.take(runtime, queue, n_new) != Some(true) {
+                    return Err(full(queue, n_new));
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes places if it is known that there are some.
-    fn take(&self, runtime: &Runtime, queue: &QueueName, n_new: u64) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = known.get_mut(queue) else {
-            return false;
-        };
-        let age = runtime.instant().saturating_duration_since(known.at);
-        let has_room = known.n_waiting + n_new <= self.limit && age < TRUSTED_FOR;
+    /// As [`Fullness::admit`], without a look at the engine: what is not known has room.
+    pub(crate) fn admit_known(&self, runtime: &Runtime, tasks: &[NewTask]) -> Result<()> {
+        for (queue, n_new) in by_queue(tasks) {
+            if self.take(runtime, queue, n_new) == Some(false) {
+                return Err(full(queue, n_new));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts all queues every now and then, for ever.
+    pub(crate) async fn count_for_ever(&self, engine: &dyn Engine, runtime: &Runtime) {
+        loop {
+            match engine.queues().await {
+                Ok(queues) => {
+                    let at = runtime.instant();
+                    let mut known = lock(&self.known);
+                    for queue in queues {
+                        let n_waiting = n_waiting(&queue.counts);
+                        known.insert(queue.queue, Known { n_waiting, at });
+                    }
+                }
+                Err(error) => tracing::warn!(cause = error.cause_chain(), "cannot count queues: {error}"),
+            }
+            sleep(TRUSTED_FOR / 2).await;
+        }
+    }
+
+    /// Takes places if it is known that there are some; `None` if nothing is known.
+    fn take(&self, runtime: &Runtime, queue: &QueueName, n_new: u64) -> Option<bool> {
+        let mut known = lock(&self.known);
+        let known = known.get_mut(queue)?;
+        if runtime.instant().saturating_duration_since(known.at) >= TRUSTED_FOR {
+            return None;
+        }
+        let has_room = known.n_waiting + n_new <= self.limit;
         if has_room {
             known.n_waiting += n_new;
         }
-        has_room
+        Some(has_room)
     }
 
     async fn count(&self, engine: &dyn Engine, runtime: &Runtime, queue: &QueueName) -> Result<()> {
         let at = runtime.instant();
-        let is_known_full = || {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known
-                .get(queue)
-                .is_some_and(|known| known.n_waiting >= self.limit && at.saturating_duration_since(known.at) < FULL_FOR)
-        };
-        if is_known_full() {
+        let is_known_full = lock(&self.known)
+            .get(queue)
+            .is_some_and(|known| known.n_waiting >= self.limit && at.saturating_duration_since(known.at) < FULL_FOR);
+        if is_known_full {
             return Ok(());
         }
-        let is_waiting = |state| matches!(state, State::Pending | State::Scheduled | State::Retry | State::Waiting);
-        let counts = engine.counts(queue).await?;
-        let n_waiting = counts
-            .iter()
-            .filter(|(state, _)| is_waiting(*state))
-            .map(|(_, n)| n)
-            .sum();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(queue.clone(), Known { n_waiting, at });
+        let n_waiting = n_waiting(&engine.counts(queue).await?);
+        lock(&self.known).insert(queue.clone(), Known { n_waiting, at });
         Ok(())
     }
+}
+
+/// Tasks that have not begun, or wait for another attempt.
+fn n_waiting(counts: &[(State, u64)]) -> u64 {
+    let is_waiting = |state| matches!(state, State::Pending | State::Scheduled | State::Retry | State::Waiting);
+    counts
+        .iter()
+        .filter(|(state, _)| is_waiting(*state))
+        .map(|(_, n)| n)
+        .sum()
+}
+
+fn by_queue(tasks: &[NewTask]) -> HashMap<&QueueName, u64> {
+    let mut n_new = HashMap::new();
+    for task in tasks {
+        *n_new.entry(&task.options().queue).or_default() += 1;
+    }
+    n_new
+}
+
+fn full(queue: &QueueName, n_refused: u64) -> Error {
+    metrics::counter!("tasks_refused_total", "queue" => queue.to_string()).increment(n_refused);
+    let full = Error::resource_exhausted("TASK_QUEUE_FULL", "the queue holds as many tasks as it may");
+    full.with_retry_after(FULL_FOR)
 }
 
 #[cfg(test)]

@@ -72,6 +72,14 @@ impl Queue {
         Ok(answers)
     }
 
+    /// Counts how full queues are, for ever: for those who enqueue in transactions, which do not count themselves.
+    pub async fn count_for_ever(&self) {
+        match &self.fullness {
+            Some(fullness) => fullness.count_for_ever(&*self.engine, &self.runtime).await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn admit(&self, tasks: &[NewTask]) -> Result<()> {
         match &self.fullness {
             Some(fullness) => fullness.admit(&*self.engine, &self.runtime, tasks).await,
@@ -140,7 +148,10 @@ impl QueueWithin<'_> {
     /// # Errors
     /// As [`Engine::enqueue_in`] or [`Carrier::carry`].
     pub async fn enqueue_all(&self, tasks: &[NewTask]) -> Result<Vec<Enqueued>> {
-        self.queue.admit(tasks).await?;
+        // Not counted here: who holds one connection and waits for another one may wait for ever.
+        if let Some(fullness) = &self.queue.fullness {
+            fullness.admit_known(&self.queue.runtime, tasks)?;
+        }
         if let Some(carrier) = &self.queue.carrier {
             check_batch(tasks)?;
             carrier.carry(self.tx, tasks).await?;

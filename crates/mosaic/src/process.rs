@@ -246,6 +246,9 @@ async fn shared(
     let verifier = Arc::new(TokenVerifier::new(runtime, base.auth.policy()));
     let authenticator: Arc<dyn Authenticator> = verifier.clone();
     let inbound = Inbound::new(runtime.clone(), Some(authenticator), Some(peers.clone())).draining(draining);
+    let tasks_engine = work::open_tasks(&base.tasks, runtime);
+    let tasks_engine = tasks_engine.map_err(|error| settings.report("tasks.url", error.message()));
+    work::check(base, settings);
     let shared = Shared {
         runtime: runtime.clone(),
         settings: settings.clone(),
@@ -259,7 +262,7 @@ async fn shared(
         background: task_group(),
         consumer_options: consumer_options(base),
         queue_max: base.tasks.queue_max,
-        tasks_engine: work::open_tasks(&base.tasks, runtime)?,
+        tasks_engine: tasks_engine.unwrap_or_default(),
         grpc: Some(GrpcServer::new(inbound, rules.clone())).into(),
         edge: Some(EdgeBuilder::default()).into(),
         rules,

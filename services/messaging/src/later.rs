@@ -105,7 +105,7 @@ impl Later {
         } = self.0.options;
         let now = cx.runtime().now();
         let task = SendLater {
-            sealed: self.0.seal.close(cx, message)?,
+            sealed: self.0.seal.close(cx, &Sealed::of(cx, message))?,
         };
         let options = Options {
             retries_max: retries,
@@ -153,10 +153,29 @@ impl Task for SendLater {
     type Output = ();
 
     async fn run(self, later: &Later, cx: &TaskContext) -> Result<()> {
-        let message = later.0.seal.open(&self.sealed)?;
-        match later.try_now(cx, &message).await {
+        let Sealed { message, key } = later.0.seal.open(&self.sealed)?;
+        // Attempts of the request that was delayed send one message, however often it came here.
+        let cx = Context::clone(cx).with_idempotency_key(key.map(Into::into).or_else(|| cx.idempotency_key().cloned()));
+        match later.try_now(&cx, &message).await {
             None => Err(Error::unavailable("PROVIDER_DOWN", "the provider is judged down")),
             Some(outcome) => outcome,
+        }
+    }
+}
+
+/// What is stored of a message.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Sealed {
+    message: Message,
+    /// The idempotency key of the request.
+    key: Option<String>,
+}
+
+impl Sealed {
+    fn of(cx: &Context, message: &Message) -> Self {
+        Self {
+            message: message.clone(),
+            key: cx.idempotency_key().map(|key| key.to_string()),
         }
     }
 }
@@ -172,15 +191,15 @@ impl Seal {
             .map_err(|_| Error::internal("the key for stored messages has the wrong length"))
     }
 
-    fn close(&self, cx: &Context, message: &Message) -> Result<String> {
-        let plain = serde_json::to_vec(message).map_err(Error::internal)?;
+    fn close(&self, cx: &Context, sealed: &Sealed) -> Result<String> {
+        let plain = serde_json::to_vec(sealed).map_err(Error::internal)?;
         let nonce: [u8; NONCE_LEN] = cx.runtime().random_bytes();
         let sealed = self.0.encrypt(&Nonce::from(nonce), plain.as_slice());
         let sealed = sealed.map_err(|_| Error::internal("a message cannot be sealed"))?;
         Ok(STANDARD.encode([nonce.as_slice(), &sealed].concat()))
     }
 
-    fn open(&self, sealed: &str) -> Result<Message> {
+    fn open(&self, sealed: &str) -> Result<Sealed> {
         let broken = || Error::invalid_argument("MESSAGE_BROKEN", "the stored message cannot be read");
         let sealed = STANDARD.decode(sealed).map_err(|_| broken())?;
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
@@ -340,7 +359,10 @@ mod tests {
         let text = String::from_utf8(payload).unwrap();
         assert!(!text.contains("13800138000") && !text.contains("271828"), "{text}");
         let task: SendLater = serde_json::from_str(&text).unwrap();
-        assert_eq!(scene.later.0.seal.open(&task.sealed).unwrap(), code);
+        assert_eq!(
+            scene.later.0.seal.open(&task.sealed).unwrap(),
+            Sealed::of(&scene.cx, &code)
+        );
         let other = Seal::new(&Secret::new(vec![8; 32])).unwrap();
         assert_eq!(other.open(&task.sealed).unwrap_err().reason(), "MESSAGE_BROKEN");
         for broken in ["", "AAAA", "not base64!", &task.sealed[4..]] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mosaic::events::HandleIn;
 use mosaic::sql::Transaction;
-use mosaic::tasks::{Task, TaskContext};
+use mosaic::tasks::{Options, Task, TaskContext};
 use mosaic::{AccountId, Context, Module, Result, Transactions};
 use mosaic_api::events::UserRegistered;
 use mosaic_api::identity::v1::{CredentialKind, GetCredentialsRequest, IdentityClient};
@@ -41,7 +41,11 @@ struct Welcome {
 impl HandleIn<UserRegistered> for Welcome {
     async fn handle(&self, cx: &Context, event: UserRegistered, tx: &Transaction) -> Result<()> {
         let task = SendWelcome { account: event.account };
-        self.transactions.within(tx).enqueue(cx, &task).await?;
+        let options = Options {
+            deadline: Some(cx.runtime().now().plus(GOOD_FOR)),
+            ..Options::default()
+        };
+        self.transactions.within(tx).enqueue_with(cx, &task, options).await?;
         Ok(())
     }
 }
@@ -76,6 +80,8 @@ impl Task for SendWelcome {
             };
             Some((channel, credential.identifier.clone()))
         });
+        let deadline = cx.task().deadline;
+        let left = deadline.map_or(GOOD_FOR, |deadline| deadline.since(cx.runtime().now()));
         // Whoever has left meanwhile, or has only a name, is not welcomed.
         let Some((channel, to)) = address else { return Ok(()) };
         let message = SendRequest {
@@ -83,7 +89,7 @@ impl Task for SendWelcome {
             to,
             template: TEMPLATE.to_owned(),
             args: Default::default(),
-            good_for_s: u32::try_from(GOOD_FOR.as_secs()).unwrap_or(u32::MAX),
+            good_for_s: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
         };
         needs.service.send(cx, message).await
     }

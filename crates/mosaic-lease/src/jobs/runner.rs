@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mosaic_core::{StopSignal, TaskGroup};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use mosaic_core::{StopSignal, TaskGroup, catch_panic};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Job, Jobs};
 use crate::lease::Leases;
@@ -30,10 +30,8 @@ struct Running(Arc<Mutex<BTreeMap<String, Held>>>);
 
 struct Held {
     job: Job,
-    /// Until when it is surely ours.
-    until: Instant,
-    /// Dropped to stop the work.
-    _stop: oneshot::Sender<()>,
+    /// Until when it is surely ours; dropped to stop the work.
+    until: watch::Sender<Instant>,
 }
 
 impl Running {
@@ -65,7 +63,8 @@ impl JobRunner {
         }
     }
 
-    /// Lets loads, published to `board`, decide who takes jobs that are free; who is much heavier than others gives one away a round.
+    /// Lets loads, published to `board`, decide who takes jobs that are free; who stays much heavier than others gives one away, at
+    /// most one in [`LoadPolicy::tenure_min`].
     #[must_use]
     pub fn with_load(mut self, policy: LoadPolicy, board: Arc<dyn Leases>, source: Arc<dyn LoadSource>) -> Self {
         self.balance = Some(Balance::new(policy, board, source, "mosaic_job", &self.node));
@@ -113,8 +112,8 @@ impl JobRunner {
             let asked = Instant::now();
             match timeout(self.ttl / 3, self.jobs.renew(&job, self.ttl)).await {
                 Ok(Ok(true)) => {
-                    if let Some(held) = self.running.held().get_mut(&job.name) {
-                        held.until = asked + self.ttl;
+                    if let Some(held) = self.running.held().get(&job.name) {
+                        held.until.send_replace(asked + self.ttl);
                     }
                 }
                 Ok(Ok(false)) => self.running.remove(&job),
@@ -122,8 +121,6 @@ impl JobRunner {
                 Err(_) => tracing::warn!(job = job.name, "renewing the job takes too long"),
             }
         }
-        // Whoever is past its time may have been followed.
-        self.running.held().retain(|_, held| held.until > Instant::now());
         metrics::gauge!("lease_jobs_held").set(self.running.held().len() as f64);
     }
 
@@ -135,6 +132,16 @@ impl JobRunner {
         if limit == 0 {
             return;
         }
+        match timeout(self.ttl / 3, self.take_up_to(limit)).await {
+            Ok(taken) => taken
+                .into_iter()
+                .for_each(|(job, until)| self.start(group, job, until, work)),
+            Err(_) => tracing::warn!("taking jobs takes too long"),
+        }
+    }
+
+    /// Takes jobs if it is our turn; returns them with the time until which they are surely ours.
+    async fn take_up_to(&self, limit: usize) -> Vec<(Job, Instant)> {
         let free_for = match &self.balance {
             None => Duration::ZERO,
             Some(balance) => match balance.turn().await {
@@ -143,12 +150,12 @@ impl JobRunner {
             },
         };
         let asked = Instant::now();
-        let taken = match self.jobs.take(&self.node, self.ttl, free_for, limit).await {
-            Ok(taken) => taken,
-            Err(error) => return tracing::warn!(cause = error.cause_chain(), "cannot take jobs: {error}"),
-        };
-        for job in taken {
-            self.start(group, job, asked + self.ttl, work);
+        match self.jobs.take(&self.node, self.ttl, free_for, limit).await {
+            Ok(taken) => taken.into_iter().map(|job| (job, asked + self.ttl)).collect(),
+            Err(error) => {
+                tracing::warn!(cause = error.cause_chain(), "cannot take jobs: {error}");
+                Vec::new()
+            }
         }
     }
 
@@ -157,18 +164,23 @@ impl JobRunner {
         F: Future<Output = ()> + Send + 'static,
     {
         tracing::info!(job = job.name, fence = job.fence, node = self.node, "takes a job");
-        let (stop, stopped) = oneshot::channel();
+        let (until, lasting) = watch::channel(until);
         let held = Held {
             job: job.clone(),
             until,
-            _stop: stop,
         };
         self.running.held().insert(job.name.clone(), held);
         let (running, jobs, working) = (self.running.clone(), self.jobs.clone(), work(job.clone()));
+        let pause = self.ttl / 3;
         group.spawn("lease.job", async move {
             tokio::select! {
-                _ = stopped => {}
-                () = working => {
+                () = over(lasting) => running.remove(&job),
+                ended = catch_panic(working) => {
+                    if let Err(panic) = ended {
+                        tracing::error!(job = job.name, panic, "a job panicked");
+                        // Not at once again, here or elsewhere.
+                        sleep(pause).await;
+                    }
                     running.remove(&job);
                     release(&jobs, &job).await;
                 }
@@ -195,6 +207,21 @@ impl JobRunner {
 
     async fn release(&self, job: &Job) {
         release(&self.jobs, job).await;
+    }
+}
+
+/// Completes when a job may be somebody else's, or is taken away.
+async fn over(mut lasting: watch::Receiver<Instant>) {
+    loop {
+        let until = *lasting.borrow_and_update();
+        tokio::select! {
+            () = sleep_until(until) => return,
+            renewed = lasting.changed() => {
+                if renewed.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -223,3 +223,34 @@ async fn jobs_are_spread_taken_over_and_given_away() {
     first.shutdown(Duration::from_secs(5)).await;
     held_by("", 4).await;
 }
+
+#[tokio::test]
+async fn a_job_that_panics_or_is_lost_is_taken_again() {
+    let runtime = Runtime::system();
+    let options = mosaic_sql::Options::default();
+    let database = Database::open("sqlite::memory:", "jobs", &options, Jobs::MIGRATIONS)
+        .await
+        .unwrap();
+    let jobs = Jobs::with_clock(&database, DatabaseClock::of_runtime(&runtime));
+    jobs.add("fragile", b"").await.unwrap();
+    let runner = JobRunner::new(&jobs, "n0", Duration::from_millis(150), 1);
+    let (group, begun) = (group(), Arc::new(AtomicU64::new(0)));
+    let (stop, count) = (group.stop_signal(), begun.clone());
+    group.spawn("runner", async move {
+        let work = |_| {
+            let n = count.fetch_add(1, SeqCst);
+            async move {
+                assert!(n > 1, "broken");
+                std::future::pending().await
+            }
+        };
+        runner.run(stop, work).await;
+    });
+    let taken = async {
+        while begun.load(SeqCst) < 3 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+    assert_eq!(group.shutdown(Duration::from_secs(5)).await, 0);
+}

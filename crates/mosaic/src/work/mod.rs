@@ -12,6 +12,7 @@ mod transactions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mosaic_core::config::Settings;
 use mosaic_core::{Code, Result, Runtime, TaskGroup};
 use mosaic_events::{BUS_MIGRATIONS, BrokerOptions, Bus, Consumers, LogBus, LogBusOptions, RelayOptions, Running};
 use mosaic_tasks::{Engine, Inspector, QueueName, QueueOrder, RedisEngine, WorkerOptions};
@@ -67,7 +68,7 @@ impl Work {
         for (module, mut plan) in plans {
             plan.start_tasks(shared, &module, worker_options(base)?, &tasks, &mut inspection)?;
             if let Some((consumers, bus)) = consumers.as_ref().zip(inspection.bus.clone()) {
-                plan.start_relay(&module, bus, relay_options(&base.events), &tasks);
+                plan.start_relay(&module, bus, relay_options(base), &tasks);
                 plan.start_consumers(&module, consumers, &mut inspection);
             }
         }
@@ -117,10 +118,23 @@ fn worker_options(base: &Base) -> Result<WorkerOptions> {
     })
 }
 
-fn relay_options(config: &EventsConfig) -> RelayOptions {
-    RelayOptions {
-        retention: config.outbox_retention,
+fn relay_options(base: &Base) -> RelayOptions {
+    let mut options = RelayOptions {
+        retention: base.events.outbox_retention,
         ..RelayOptions::default()
+    };
+    // So that the lease is given back, and not cut.
+    options.candidate.drain = base.platform.drain_timeout / 5;
+    options
+}
+
+/// Reports mistakes that only the meaning of the values shows.
+pub(crate) fn check(base: &Base, settings: &Settings) {
+    if base.tasks.concurrency == 0 {
+        settings.report("tasks.concurrency", "must be at least 1");
+    }
+    if let Err(error) = worker_options(base) {
+        settings.report("tasks.queues", error.message());
     }
 }
 

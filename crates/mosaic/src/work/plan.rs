@@ -113,6 +113,13 @@ impl Plan {
     ) -> Result<()> {
         let Some(queue) = &self.queue else { return Ok(()) };
         let is_shared = shared.tasks_engine.is_some();
+        let (counted, mut stop) = (queue.clone(), tasks.stop_signal());
+        tasks.spawn("tasks.count", async move {
+            tokio::select! {
+                () = counted.count_for_ever() => {}
+                () = stop.stopped() => {}
+            }
+        });
         for (name, weight) in std::mem::take(&mut self.weights) {
             if !options.queues.iter().any(|(known, _)| *known == name) {
                 options.queues.push((name, weight));
