@@ -1,7 +1,7 @@
 //! Databases and a Redis for measurements: a namespace of its own each, removed afterwards.
 //!
 //! Where the engines are is said by the variables that the tests read (`./dev engines env`). Those engines are fast and
-//! forget everything in a power cut; [`durable_postgres`] starts one that does not, as production has it.
+//! forget everything in a power cut; [`Store::durable_postgres`] starts one that does not, as production has it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
