@@ -7,7 +7,7 @@
 //! A [`Transaction`] that is dropped is rolled back. Never hold one across a call to another service. A statement that is given
 //! up half-way (on MySQL) goes on in the background and keeps the transaction from being committed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mosaic_core::{Code, Error, Result};
@@ -20,7 +20,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::database::Database;
 use crate::error::{CONFLICT, into_error};
 use crate::finish::Background;
-use crate::last::{Last, Plain};
 
 /// How often [`Database::transaction`] runs its body before it reports the conflict.
 const ATTEMPTS_MAX: u32 = 6;
@@ -37,7 +36,6 @@ struct Open {
     inner: DatabaseTransaction,
     background: Background,
     is_fragile: bool,
-    last: Mutex<Last>,
     on_commit: Mutex<Vec<Hook>>,
     // After `inner`: the next writer starts once this one's rollback is on its way.
     _writer: Option<OwnedSemaphorePermit>,
@@ -53,20 +51,6 @@ impl Transaction {
         let open = self.close()?;
         let background = open.background.clone();
         background.finish(open.commit()).await
-    }
-
-    /// Adds a row to `into` (a table and its columns: `notes (id, text)`) after everything else, usually by the very trip that
-    /// commits: for what the transaction itself never looks at. What is wrong with the row may therefore be told by the commit. Not
-    /// cancel safe.
-    ///
-    /// # Errors
-    /// As [`into_error`].
-    pub async fn insert_last(&self, into: &'static str, row: &[Plain<'_>]) -> Result<()> {
-        let text = self.0.last().add(self.get_database_backend(), into, row);
-        match text {
-            Some(text) => self.execute_unprepared(&text).await.map(|_| ()).map_err(into_error),
-            None => Ok(()),
-        }
     }
 
     /// Runs `hook` once the changes last: wakes those who look at them, forgets what was cached. Not run if they do not
@@ -94,20 +78,8 @@ impl Transaction {
 }
 
 impl Open {
-    fn last(&self) -> MutexGuard<'_, Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn commit(self) -> Result<()> {
-        let last = self.last().take();
-        if last.is_empty() {
-            self.inner.commit().await.map_err(into_error)?;
-        } else {
-            // One trip. sqlx does not hear of this commit, so it is given another transaction to roll back.
-            let all = format!("{last};COMMIT;BEGIN");
-            self.inner.execute_unprepared(&all).await.map_err(into_error)?;
-            drop(self.inner);
-        }
+        self.inner.commit().await.map_err(into_error)?;
         // The next writer need not wait for what others do with the news.
         drop(self._writer);
         for hook in self.on_commit.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -164,7 +136,6 @@ impl Database {
             inner: begun.map_err(into_error)?,
             background: self.inner().background.clone(),
             is_fragile: self.inner().is_fragile(),
-            last: Mutex::default(),
             on_commit: Mutex::default(),
             _writer: writer,
         })))

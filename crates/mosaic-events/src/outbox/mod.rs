@@ -2,8 +2,8 @@
 //! if, the transaction commits.
 //!
 //! The [`Relay`](crate::Relay) brings rows to the bus (or tasks to an engine elsewhere) and marks them. Publishing inside the
-//! transaction would tell of what is rolled back later; publishing after it would lose what a crash comes between. Rows
-//! travel with the commit, so they cost their transaction no trip of its own; the commit rings for the relay of this process.
+//! transaction would tell of what is rolled back later; publishing after it would lose what a crash comes between. A row
+//! costs its transaction one insert; the commit rings for the relay of this process.
 
 mod dead;
 mod relay;
@@ -11,7 +11,8 @@ mod rows;
 
 use bytes::Bytes;
 use mosaic_core::{Context, Error, Result, Runtime, Timestamp};
-use mosaic_sql::Transaction;
+use mosaic_sql::sea_orm::ConnectionTrait as _;
+use mosaic_sql::{Transaction, into_error};
 use tokio::sync::watch;
 
 pub use dead::OutboxDeadLetter;
@@ -104,8 +105,8 @@ impl Outbox {
     }
 
     async fn put(&self, tx: &Transaction, entries: &[rows::Entry]) -> Result<()> {
-        for entry in entries {
-            rows::put(tx, entry).await?;
+        for insert in rows::inserts(tx.get_database_backend(), entries) {
+            tx.execute_raw(insert).await.map_err(into_error)?;
         }
         let bell = self.bell.clone();
         tx.on_commit(move || {

@@ -3,12 +3,21 @@
 use bytes::Bytes;
 use mosaic_core::{Error, Result, Timestamp};
 use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query, SelectStatement};
-use mosaic_sql::sea_orm::{QueryResult, TryGetable};
-use mosaic_sql::{Plain, Transaction, into_error, micros, timestamp};
+use mosaic_sql::sea_orm::{DbBackend, QueryResult, Statement, TryGetable, Value};
+use mosaic_sql::{into_error, micros, timestamp};
 
 use super::StoredTask;
 use crate::event::{EventId, Message};
 use crate::schema::OUTBOX;
+
+/// Rows in one insert.
+const INSERT_ROWS: usize = 200;
+const INSERT: &str =
+    "INSERT INTO mosaic_outbox (kind, id, target, name, event_key, headers, at, payload, state, done_at) VALUES ";
+/// Values of a row that differ, all but the last two.
+const N_BOUND: usize = 8;
+/// The last two: it waits, and was never sent.
+const NEW: &str = "1, 0)";
 
 /// What a row is; numbers are stored and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +93,19 @@ pub(crate) fn headers_of(text: &str) -> Vec<(String, String)> {
 }
 
 impl Entry {
+    fn values(&self) -> [Value; N_BOUND] {
+        [
+            (self.kind as i64).into(),
+            self.id.to_string().into(),
+            self.target.as_str().into(),
+            self.name.as_str().into(),
+            self.key.as_str().into(),
+            self.headers.as_str().into(),
+            micros(self.at).into(),
+            self.payload.to_vec().into(),
+        ]
+    }
+
     pub(super) fn message(&self) -> Result<Message> {
         Ok(Message {
             id: self.id,
@@ -109,25 +131,24 @@ impl Entry {
 
 const COLUMNS: [&str; 8] = ["kind", "id", "target", "name", "event_key", "headers", "at", "payload"];
 
-/// Columns of a new row.
-const INTO: &str = "mosaic_outbox (kind, id, target, name, event_key, headers, at, payload, state, done_at)";
-
-/// Adds a row by the trip that commits `tx`: nobody looks at it before.
-pub(super) async fn put(tx: &Transaction, entry: &Entry) -> Result<()> {
-    let id = entry.id.to_string();
-    let row = [
-        Plain::Number(entry.kind as i64),
-        Plain::Text(&id),
-        Plain::Text(&entry.target),
-        Plain::Text(&entry.name),
-        Plain::Text(&entry.key),
-        Plain::Text(&entry.headers),
-        Plain::Number(micros(entry.at)),
-        Plain::Bytes(&entry.payload),
-        Plain::Number(State::Waiting.number()),
-        Plain::Number(0),
-    ];
-    tx.insert_last(INTO, &row).await
+/// Returns inserts of `entries`; of one row, which most have, always the same text, which the connection has prepared.
+pub(super) fn inserts(backend: DbBackend, entries: &[Entry]) -> impl Iterator<Item = Statement> {
+    entries.chunks(INSERT_ROWS).map(move |entries| {
+        let mut values = Vec::with_capacity(entries.len() * N_BOUND);
+        let mut sql = String::from(INSERT);
+        for entry in entries {
+            sql.push_str(if values.is_empty() { "(" } else { ", (" });
+            for position in values.len() + 1..=values.len() + N_BOUND {
+                match backend {
+                    DbBackend::Postgres => sql.push_str(&format!("${position}, ")),
+                    _ => sql.push_str("?, "),
+                }
+            }
+            sql.push_str(NEW);
+            values.extend(entry.values());
+        }
+        Statement::from_sql_and_values(backend, sql, values)
+    })
 }
 
 /// Finds rows in `state`, the oldest first.

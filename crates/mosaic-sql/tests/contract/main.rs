@@ -5,7 +5,6 @@
 mod cases;
 mod dropped_cases;
 mod engine;
-mod last_cases;
 mod log;
 mod migration_cases;
 
@@ -41,8 +40,6 @@ macro_rules! contracts {
             cases::what_reads_first_may_write_later,
             cases::a_conflict_runs_the_body_again,
             cases::reads_go_on_while_a_transaction_writes,
-            last_cases::rows_that_come_last_commit_with_the_rest,
-            last_cases::a_last_row_that_is_refused_undoes_all,
             dropped_cases::what_is_given_up_breaks_nothing,
             migration_cases::migrations_run_once_however_often_and_by_whom,
             migration_cases::a_migration_that_fails_is_named_and_goes_on_later,
