@@ -65,7 +65,9 @@ impl Task for Nothing {
 pub(crate) struct Side {
     pub(crate) name: &'static str,
     pub(crate) engine: Arc<dyn Engine>,
+    /// Where its rows are, to be removed: a store, or the keys with a prefix of a Redis.
     store: Option<Store>,
+    keys: Option<(String, String)>,
 }
 
 impl Side {
@@ -74,6 +76,7 @@ impl Side {
             name: store.name,
             engine: Arc::new(SqlEngine::new(&store.database, runtime)),
             store: Some(store),
+            keys: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl Side {
             name: "Redis",
             engine: Arc::new(RedisEngine::open(&url, runtime)?.with_prefix(&prefix)),
             store: None,
+            keys: Some((url, prefix)),
         }))
     }
 
@@ -100,10 +104,34 @@ impl Side {
     }
 
     pub(crate) async fn remove(self) -> Result<()> {
+        if let Some((url, prefix)) = self.keys {
+            remove_keys(&url, &prefix).await?;
+        }
         match self.store {
             Some(store) => store.remove().await,
             None => Ok(()),
         }
+    }
+}
+
+async fn remove_keys(url: &str, prefix: &str) -> Result<()> {
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor)
+            .arg("MATCH")
+            .arg(format!("{prefix}*"))
+            .arg("COUNT")
+            .arg(BATCH);
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
+        if !keys.is_empty() {
+            let () = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await?;
+        }
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
     }
 }
 
