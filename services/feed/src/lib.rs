@@ -1,0 +1,1 @@
+//! What those whom one follows have published.
