@@ -24,6 +24,7 @@ mod outbox;
 mod partition;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+mod reporter;
 mod schema;
 mod text;
 
@@ -41,4 +42,5 @@ pub use log::{BUS_MIGRATIONS, LogBus, LogBusOptions};
 pub use names::{GroupName, TopicName};
 pub use outbox::{Outbox, OutboxDeadLetter, Pass, Relay, RelayOptions, StoredTask, TaskSink};
 pub use partition::partition_of;
+pub use reporter::{ReportOptions, Reporter, Reports};
 pub use schema::MIGRATIONS;

@@ -10,7 +10,7 @@ use mosaic_cache::Cache;
 use mosaic_core::config::{Config, EngineUrl, Settings};
 use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup, lock};
 use mosaic_edge::{EdgeBuilder, Routes};
-use mosaic_events::{ConsumerOptions, Event, Group, HandleIn, Listener, Outbox};
+use mosaic_events::{ConsumerOptions, Event, Group, HandleIn, Listener, Outbox, Reporter};
 use mosaic_guard::Rules;
 use mosaic_rpc::{Connect, Directory, GrpcServer, PeerKey, Serve};
 use mosaic_sql::{Database, Migration, Options};
@@ -165,6 +165,12 @@ impl Module {
     /// Internal if the module has no [`Module::database`] yet.
     pub fn outbox(&mut self) -> Result<Outbox> {
         self.plan.outbox(&self.shared)
+    }
+
+    /// Returns a door to the bus for events that are not worth a transaction, such as that somebody has read something: reporting
+    /// never waits, and what has not left the process yet is lost with it. See [`Reporter`].
+    pub fn reporter<E: Event>(&mut self) -> Reporter<E> {
+        self.plan.reporter(&self.shared)
     }
 
     /// Returns a group of consumers without handlers, to be given to [`Module::consume`]: a name that is never changed, for

@@ -68,6 +68,7 @@ impl Work {
         for (module, mut plan) in plans {
             plan.start_tasks(shared, &module, worker_options(base)?, &tasks, &mut inspection)?;
             if let Some((consumers, bus)) = consumers.as_ref().zip(inspection.bus.clone()) {
+                plan.start_reports(bus.clone(), &tasks);
                 plan.start_relay(&module, bus, relay_options(base), &tasks);
                 plan.start_consumers(&module, consumers, &mut inspection);
             }

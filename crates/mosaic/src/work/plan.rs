@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mosaic_core::{Error, Result, TaskGroup};
-use mosaic_events::{Bus, Consumers, Group, Listener, Outbox, Relay, RelayOptions};
+use mosaic_events::{
+    Bus, Consumers, Event, Group, Listener, Outbox, Relay, RelayOptions, ReportOptions, Reporter, Reports,
+};
 use mosaic_sql::{Database, Migration};
 use mosaic_tasks::{
     Handlers, Inspector, Periodic, Queue, QueueName, Scheduler, SqlEngine, Task, Worker, WorkerOptions,
@@ -39,6 +41,7 @@ pub(crate) struct Plan {
     pub(crate) periodic: Vec<Periodic>,
     queue: Option<Queue>,
     outbox: Option<Outbox>,
+    reports: Option<Reports>,
     handlers: Handlers,
     weights: BTreeMap<QueueName, u32>,
 }
@@ -81,6 +84,15 @@ impl Plan {
         Ok(outbox.clone())
     }
 
+    /// Returns the door for events that are published without a transaction.
+    pub(crate) fn reporter<E: Event>(&mut self, shared: &Shared) -> Reporter<E> {
+        let options = ReportOptions {
+            drain: shared.consumer_options.drain,
+            ..ReportOptions::default()
+        };
+        self.reports.get_or_insert_with(|| Reports::new(options)).reporter()
+    }
+
     /// Returns transactions of the module's database that may publish and enqueue.
     pub(crate) fn transactions(&mut self, shared: &Shared) -> Result<Transactions> {
         Ok(Transactions {
@@ -99,7 +111,7 @@ impl Plan {
     }
 
     pub(super) fn needs_bus(&self) -> bool {
-        self.outbox.is_some() || !self.groups.is_empty() || !self.listeners.is_empty()
+        self.outbox.is_some() || self.reports.is_some() || !self.groups.is_empty() || !self.listeners.is_empty()
     }
 
     /// Starts the worker and the scheduler, if the module has tasks.
@@ -152,6 +164,14 @@ impl Plan {
             }
             let stop = tasks.stop_signal();
             tasks.spawn("events.relay", async move { relay.run(stop).await });
+        }
+    }
+
+    /// Starts publishing what the module reports.
+    pub(super) fn start_reports(&self, bus: Arc<dyn Bus>, tasks: &TaskGroup) {
+        if let Some(reports) = self.reports.clone() {
+            let stop = tasks.stop_signal();
+            tasks.spawn("events.reports", async move { reports.run(bus, stop).await });
         }
     }
 
