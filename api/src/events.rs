@@ -151,6 +151,9 @@ impl Event for FollowChanged {
 pub struct ProfileChanged {
     /// Who.
     pub account: AccountId,
+    /// `updated_at_us` of the profile with this change: whoever asks and gets an earlier one asks again.
+    #[serde(default)]
+    pub updated_at_us: i64,
 }
 
 impl Event for ProfileChanged {

@@ -15,6 +15,9 @@ pub(crate) struct Profile {
     pub(crate) sex: i64,
     pub(crate) signature: String,
     pub(crate) background: String,
+    /// When it was last changed; 0: never. Grows with every change. Missing in copies that an older release has cached.
+    #[serde(default)]
+    pub(crate) updated_at_us: i64,
 }
 
 /// What somebody wants changed.
@@ -41,14 +44,15 @@ impl Profile {
             sex: 0,
             signature: empty(),
             background: empty(),
+            updated_at_us: 0,
         }
     }
 
-    /// Returns the profile with `changes`.
+    /// Returns the profile with `changes`, made at `now_us`; or a moment after the last change, should the clock have gone back.
     ///
     /// # Errors
     /// `InvalidArgument` (`BIRTHDAY_INVALID`) for a day that no calendar has.
-    pub(crate) fn changed(mut self, changes: Changes) -> Result<Self> {
+    pub(crate) fn changed(mut self, changes: Changes, now_us: i64) -> Result<Self> {
         if changes.birthday.as_deref().is_some_and(|day| !is_day(day)) {
             return Err(Error::invalid_argument(
                 "BIRTHDAY_INVALID",
@@ -69,6 +73,7 @@ impl Profile {
             }
         }
         self.sex = changes.sex.unwrap_or(self.sex);
+        self.updated_at_us = now_us.max(self.updated_at_us + 1);
         Ok(self)
     }
 }
@@ -92,15 +97,19 @@ mod tests {
             sex: Some(2),
             ..Changes::default()
         };
-        let changed = profile().changed(changes).unwrap();
+        let changed = profile().changed(changes, 7).unwrap();
         assert_eq!(
             changed,
             Profile {
                 birthday: "2000-02-29".into(),
                 sex: 2,
+                updated_at_us: 7,
                 ..profile()
             }
         );
+        // A clock that goes back does not make the version older.
+        let again = changed.changed(Changes::default(), 3).unwrap();
+        assert_eq!(again.updated_at_us, 8);
         assert_eq!(profile().nickname, "用户234567");
     }
 
@@ -112,17 +121,20 @@ mod tests {
                 ..Changes::default()
             };
             assert_eq!(
-                profile().changed(changes).unwrap_err().reason(),
+                profile().changed(changes, 7).unwrap_err().reason(),
                 "BIRTHDAY_INVALID",
                 "{day}"
             );
         }
         assert!(
             profile()
-                .changed(Changes {
-                    birthday: Some(String::new()),
-                    ..Changes::default()
-                })
+                .changed(
+                    Changes {
+                        birthday: Some(String::new()),
+                        ..Changes::default()
+                    },
+                    7
+                )
                 .is_ok()
         );
     }

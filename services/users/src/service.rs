@@ -1,7 +1,10 @@
 //! The contract over the store.
 
-use mosaic::{AccountId, Context, Result};
-use mosaic_api::users::v1::{GetProfileRequest, Profile as Shown, UpdateProfileRequest, Users};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use mosaic::{AccountId, Context, Error, Result};
+use mosaic_api::users::v1::{
+    GetNicknamesRequest, GetNicknamesResponse, GetProfileRequest, Profile as Shown, UpdateProfileRequest, Users,
+};
 
 use crate::model::{Changes, Profile};
 use crate::store::Store;
@@ -25,9 +28,23 @@ impl Users for Service {
         Ok(shown(account, profile.unwrap_or_else(|| Profile::default_of(account))))
     }
 
+    async fn get_nicknames(&self, _: &Context, request: GetNicknamesRequest) -> Result<GetNicknamesResponse> {
+        let nicknames = stream::iter(request.account_ids)
+            .map(async |id| {
+                let account = AccountId::try_from(id)?;
+                let profile = self.store.profile(account).await?;
+                Ok::<_, Error>(profile.unwrap_or_else(|| Profile::default_of(account)).nickname)
+            })
+            // A cold cache costs a query a person.
+            .buffered(8);
+        Ok(GetNicknamesResponse {
+            nicknames: nicknames.try_collect().await?,
+        })
+    }
+
     async fn update_profile(&self, cx: &Context, request: UpdateProfileRequest) -> Result<Shown> {
         let account = cx.account()?;
-        let profile = self.store.change(cx.runtime(), account, changes(request)).await?;
+        let profile = self.store.change(cx, account, changes(request)).await?;
         Ok(shown(account, profile))
     }
 }
@@ -62,6 +79,7 @@ fn shown(account: AccountId, profile: Profile) -> Shown {
         sex,
         signature,
         background,
+        updated_at_us,
     } = profile;
     Shown {
         account_id: account.get(),
@@ -72,5 +90,6 @@ fn shown(account: AccountId, profile: Profile) -> Shown {
         sex,
         signature,
         background,
+        updated_at_us,
     }
 }

@@ -6,8 +6,9 @@ use mosaic::cache::{Cache, CacheKey, ReadThrough};
 use mosaic::sql::sea_orm::Set;
 use mosaic::sql::sea_orm::entity::prelude::*;
 use mosaic::sql::sea_orm::sea_query::{ColumnDef, OnConflict, Table};
-use mosaic::sql::{Database, Migration, Schema, into_error, micros};
-use mosaic::{AccountId, Result, Runtime};
+use mosaic::sql::{Migration, Schema, into_error, micros};
+use mosaic::{AccountId, Context, Result, Transactions};
+use mosaic_api::events::ProfileChanged;
 
 use crate::model::{Changes, Profile};
 
@@ -60,14 +61,14 @@ mod profile {
 
 /// Reads through the cache, writes to the table.
 pub(crate) struct Store {
-    database: Database,
+    transactions: Transactions,
     cached: ReadThrough<Profile>,
 }
 
 impl Store {
-    pub(crate) fn new(database: Database, cache: &Cache) -> Self {
+    pub(crate) fn new(transactions: Transactions, cache: &Cache) -> Self {
         Self {
-            database,
+            transactions,
             cached: ReadThrough::new(cache, CACHED_FOR),
         }
     }
@@ -75,23 +76,30 @@ impl Store {
     /// Returns the profile of `account`, `None` if it never said anything.
     pub(crate) async fn profile(&self, account: AccountId) -> Result<Option<Profile>> {
         self.cached
-            .get_or_load(&key(account), || load(self.database.connection(), account))
+            .get_or_load(&key(account), || {
+                load(self.transactions.database().connection(), account)
+            })
             .await
     }
 
-    /// Changes the profile of `account` and returns it.
-    pub(crate) async fn change(&self, runtime: &Runtime, account: AccountId, changes: Changes) -> Result<Profile> {
-        let now = micros(runtime.now());
-        let changed = self.database.transaction(|tx| {
+    /// Changes the profile of `account`, tells of it, and returns it.
+    pub(crate) async fn change(&self, cx: &Context, account: AccountId, changes: Changes) -> Result<Profile> {
+        let now = micros(cx.runtime().now());
+        let changed = self.transactions.run(|tx| {
             let changes = changes.clone();
             async move {
                 // The row is there before it is read and locked, so that two first changes meet each other.
-                insert_default(&tx, account, now).await?;
-                let current = lock(&tx, account)
+                insert_default(&*tx, account).await?;
+                let current = lock(&*tx, account)
                     .await?
                     .unwrap_or_else(|| Profile::default_of(account));
-                let changed = current.changed(changes)?;
-                update(&tx, account, &changed, now).await?;
+                let changed = current.changed(changes, now)?;
+                update(&*tx, account, &changed).await?;
+                let event = ProfileChanged {
+                    account,
+                    updated_at_us: changed.updated_at_us,
+                };
+                tx.publish(cx, &event).await?;
                 Ok(changed)
             }
         });
@@ -123,8 +131,8 @@ async fn lock(db: &impl ConnectionTrait, account: AccountId) -> Result<Option<Pr
     Ok(row.map(read))
 }
 
-async fn insert_default(db: &impl ConnectionTrait, account: AccountId, now: i64) -> Result<()> {
-    let row = active(account, Profile::default_of(account), now);
+async fn insert_default(db: &impl ConnectionTrait, account: AccountId) -> Result<()> {
+    let row = active(account, Profile::default_of(account));
     let unless_there = OnConflict::column(profile::Column::AccountId)
         .do_nothing_on([profile::Column::AccountId])
         .to_owned();
@@ -135,8 +143,8 @@ async fn insert_default(db: &impl ConnectionTrait, account: AccountId, now: i64)
     inserted.map(drop).map_err(into_error)
 }
 
-async fn update(db: &impl ConnectionTrait, account: AccountId, profile: &Profile, now: i64) -> Result<()> {
-    let row = active(account, profile.clone(), now);
+async fn update(db: &impl ConnectionTrait, account: AccountId, profile: &Profile) -> Result<()> {
+    let row = active(account, profile.clone());
     profile::Entity::update(row)
         .exec(db)
         .await
@@ -144,7 +152,7 @@ async fn update(db: &impl ConnectionTrait, account: AccountId, profile: &Profile
         .map_err(into_error)
 }
 
-fn active(account: AccountId, profile: Profile, now: i64) -> profile::ActiveModel {
+fn active(account: AccountId, profile: Profile) -> profile::ActiveModel {
     profile::ActiveModel {
         account_id: Set(account.get()),
         nickname: Set(profile.nickname),
@@ -154,7 +162,7 @@ fn active(account: AccountId, profile: Profile, now: i64) -> profile::ActiveMode
         sex: Set(profile.sex),
         signature: Set(profile.signature),
         background: Set(profile.background),
-        updated_at: Set(now),
+        updated_at: Set(profile.updated_at_us),
     }
 }
 
@@ -167,6 +175,7 @@ fn read(row: profile::Model) -> Profile {
         sex,
         signature,
         background,
+        updated_at,
         ..
     } = row;
     Profile {
@@ -177,5 +186,6 @@ fn read(row: profile::Model) -> Profile {
         sex,
         signature,
         background,
+        updated_at_us: updated_at,
     }
 }
