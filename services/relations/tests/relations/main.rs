@@ -1,0 +1,5 @@
+//! Relations as their callers see them.
+
+mod engines;
+mod journey;
+mod support;
