@@ -1,7 +1,7 @@
 //! Real engines, where they are.
 
 use mosaic::Runtime;
-use mosaic::sql::sea_orm::{ConnectionTrait as _, Database as Connection};
+use mosaic::sql::sea_orm::{ConnectionTrait as _, Database as Connection, Statement};
 
 /// Returns the URL in the variable `name`, e.g. `MOSAIC_TEST_POSTGRES`; `./dev engines env` prints them all.
 ///
@@ -60,10 +60,9 @@ impl FreshDatabase {
             let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
             return execute(&self.engine, &[statement]).await;
         }
-        let of_module = |module: &str| format!("{}_{module}", self.name);
-        let statements =
-            ["users", "messaging", "events", "identity"].map(|module| format!("DROP DATABASE {}", of_module(module)));
-        execute(&self.url_of(&of_module("identity")), &statements).await;
+        let databases = databases(&self.url_of("information_schema"), &self.name).await;
+        let statements: Vec<_> = databases.iter().map(|name| format!("DROP DATABASE {name}")).collect();
+        execute(&self.url_of("information_schema"), &statements).await;
     }
 
     fn is_postgres(&self) -> bool {
@@ -74,6 +73,18 @@ impl FreshDatabase {
         let (server, _) = self.engine.rsplit_once('/').expect("a URL with a database");
         format!("{server}/{name}")
     }
+}
+
+/// Returns the databases of the modules, `prefix_module` each.
+async fn databases(url: &str, prefix: &str) -> Vec<String> {
+    let connection = Connection::connect(url).await.expect("an engine that is there");
+    let sql =
+        format!("SELECT schema_name AS name FROM information_schema.schemata WHERE schema_name LIKE '{prefix}\\_%'");
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    let rows = connection.query_all_raw(statement).await.expect("a list of databases");
+    rows.iter()
+        .map(|row| row.try_get("", "name").expect("a name"))
+        .collect()
 }
 
 async fn execute(url: &str, statements: &[String]) {
