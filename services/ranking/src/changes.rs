@@ -69,7 +69,9 @@ impl HandleBatchIn<ItemWithdrawn> for Changes {
 
 impl HandleBatchIn<LikesChanged> for Changes {
     async fn handle(&self, events: Vec<(Context, LikesChanged)>, tx: &Transaction) -> Result<()> {
-        let changes = events.into_iter().map(|(cx, event)| (cx, event.item, Change::Likes(event.likes)));
+        let changes = events
+            .into_iter()
+            .map(|(cx, event)| (cx, event.item, Change::Likes(event.likes)));
         self.apply(tx, Aspect::Likes, changes).await
     }
 }
@@ -84,7 +86,10 @@ impl Changes {
         let mut kinds: BTreeMap<String, OfKind> = BTreeMap::new();
         for (cx, item, change) in changes {
             if item.biz.is_empty() || item.biz.chars().count() > BIZ_MAX {
-                return Err(Error::invalid_argument("BIZ_INVALID", "the name of a kind has 1 to 32 characters"));
+                return Err(Error::invalid_argument(
+                    "BIZ_INVALID",
+                    "the name of a kind has 1 to 32 characters",
+                ));
             }
             let of_item = kinds.entry(item.biz).or_default().entry(item.biz_id).or_default();
             of_item.push((change, number_of(&cx)?));
@@ -112,7 +117,9 @@ impl Changes {
 
 /// Returns the event's number: such numbers rise in a process, and with the clock across processes.
 fn number_of(cx: &Context) -> Result<i64> {
-    let id = cx.idempotency_key().ok_or_else(|| Error::internal("an event without an id"))?;
+    let id = cx
+        .idempotency_key()
+        .ok_or_else(|| Error::internal("an event without an id"))?;
     let id: EventId = id.parse()?;
     Ok(i64::try_from(id.bits() >> 64).unwrap_or(i64::MAX))
 }
@@ -127,7 +134,14 @@ async fn apply_to_rows(
     let mut rows = locked(tx, biz, changes.iter().map(|(biz_id, _)| **biz_id)).await?;
     let mut upsert = Query::insert();
     upsert.into_table(ITEMS).columns([
-        "biz", "biz_id", "author_id", "published_at", "likes", "state", "item_seen", "likes_seen",
+        "biz",
+        "biz_id",
+        "author_id",
+        "published_at",
+        "likes",
+        "state",
+        "item_seen",
+        "likes_seen",
     ]);
     let (mut n_rows, mut is_changed) = (0, false);
     for (biz_id, events) in changes {
@@ -152,7 +166,9 @@ async fn apply_to_rows(
         ]);
     }
     if n_rows > 0 {
-        let replace = OnConflict::columns(["biz", "biz_id"]).update_columns(aspect.columns().iter().copied()).to_owned();
+        let replace = OnConflict::columns(["biz", "biz_id"])
+            .update_columns(aspect.columns().iter().copied())
+            .to_owned();
         tx.execute(upsert.on_conflict(replace)).await.map_err(into_error)?;
         metrics::counter!("ranking_rows_changed_total").increment(n_rows);
     }
@@ -161,8 +177,18 @@ async fn apply_to_rows(
 
 async fn locked(tx: &Transaction, biz: &str, ids: impl Iterator<Item = i64>) -> Result<BTreeMap<i64, Item>> {
     let mut find = Query::select();
-    find.columns(["biz_id", "author_id", "published_at", "likes", "state", "item_seen", "likes_seen"]).from(ITEMS);
-    find.and_where(Expr::col("biz").eq(biz)).and_where(Expr::col("biz_id").is_in(ids));
+    find.columns([
+        "biz_id",
+        "author_id",
+        "published_at",
+        "likes",
+        "state",
+        "item_seen",
+        "likes_seen",
+    ])
+    .from(ITEMS);
+    find.and_where(Expr::col("biz").eq(biz))
+        .and_where(Expr::col("biz_id").is_in(ids));
     // All in the same order, so that two transactions do not wait for each other.
     find.order_by("biz_id", Order::Asc).lock(LockType::Update);
     let rows = tx.query_all(&find).await.map_err(into_error)?;

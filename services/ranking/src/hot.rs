@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mosaic::lease::{Lease, Leadership};
+use mosaic::lease::{Leadership, Lease};
 use mosaic::{Error, Result, Runtime, Timestamp};
 
 use crate::RankingConfig;

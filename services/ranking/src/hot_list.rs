@@ -88,7 +88,11 @@ impl HotLists {
     pub(crate) async fn publish(&self, biz: &str, list: HotList) {
         self.take(biz, list.clone());
         if let Err(error) = self.put(biz, &list).await {
-            tracing::warn!(biz, cause = error.cause_chain(), "a hot list is not in the cache: {error}");
+            tracing::warn!(
+                biz,
+                cause = error.cause_chain(),
+                "a hot list is not in the cache: {error}"
+            );
         }
     }
 

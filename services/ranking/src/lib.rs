@@ -140,6 +140,11 @@ fn lead(m: &Module, store: &Store, computer: &Arc<Computer>) {
         .with_load(LoadPolicy::default(), Arc::new(move || load.usage()));
     let (computer, stop) = (computer.clone(), m.background().stop_signal());
     m.background().spawn("ranking.hot", async move {
-        candidate.lead(stop, |leadership| computer.clone().lead(leadership)).await;
+        candidate
+            .lead(stop, |leadership| computer.clone().lead(leadership))
+            .await;
     });
 }
+
+#[cfg(test)]
+mod tests;

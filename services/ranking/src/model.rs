@@ -158,7 +158,11 @@ impl Hottest {
 
     /// Returns them, hottest first.
     pub(crate) fn into_list(self) -> Vec<Hot> {
-        self.heap.into_sorted_vec().into_iter().map(|Reverse(hot)| hot).collect()
+        self.heap
+            .into_sorted_vec()
+            .into_iter()
+            .map(|Reverse(hot)| hot)
+            .collect()
     }
 }
 

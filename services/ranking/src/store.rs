@@ -30,7 +30,15 @@ fn create(schema: &mut Schema) {
     let biz = || ColumnDef::new("biz").string_len(32).not_null().take();
     let mut items = Table::create();
     items.table(ITEMS).col(biz());
-    for name in ["biz_id", "author_id", "published_at", "likes", "state", "item_seen", "likes_seen"] {
+    for name in [
+        "biz_id",
+        "author_id",
+        "published_at",
+        "likes",
+        "state",
+        "item_seen",
+        "likes_seen",
+    ] {
         items.col(number(name));
     }
     schema.run(items.primary_key(Index::create().col("biz").col("biz_id")));
@@ -40,11 +48,21 @@ fn create(schema: &mut Schema) {
     schema.run(top.col("biz").col("state").col("likes").col("biz_id"));
     let mut hot = Index::create();
     hot.name("ranked_item_hot").table(ITEMS);
-    schema.run(hot.col("biz").col("state").col("published_at").col("biz_id").col("likes"));
+    schema.run(
+        hot.col("biz")
+            .col("state")
+            .col("published_at")
+            .col("biz_id")
+            .col("likes"),
+    );
     let mut kinds = Table::create();
     schema.run(kinds.table(KINDS).col(biz().primary_key()).col(number("version")));
     let mut lists = Table::create();
-    lists.table(HOT_LISTS).col(biz().primary_key()).col(number("computed_at")).col(number("fence"));
+    lists
+        .table(HOT_LISTS)
+        .col(biz().primary_key())
+        .col(number("computed_at"))
+        .col(number("fence"));
     schema.run(lists.col(ColumnDef::new("items").text().not_null()));
 }
 
@@ -99,7 +117,9 @@ impl Store {
     /// Returns the version of a kind; `None` if it never had an item.
     pub(crate) async fn version(&self, biz: &str) -> Result<Option<i64>> {
         let mut find = Query::select();
-        find.columns(["biz", "version"]).from(KINDS).and_where(Expr::col("biz").eq(biz));
+        find.columns(["biz", "version"])
+            .from(KINDS)
+            .and_where(Expr::col("biz").eq(biz));
         Ok(self.texts_and_numbers(&find).await?.pop().map(|(_, version)| version))
     }
 
@@ -107,7 +127,9 @@ impl Store {
     pub(crate) async fn top(&self, biz: &str, n: u64) -> Result<Vec<(i64, i64)>> {
         let mut find = published(biz);
         find.columns(["biz_id", "likes"]);
-        find.order_by("likes", Order::Desc).order_by("biz_id", Order::Desc).limit(n);
+        find.order_by("likes", Order::Desc)
+            .order_by("biz_id", Order::Desc)
+            .limit(n);
         let rows = self.database.query_all(&find).await.map_err(into_error)?;
         rows.iter().map(|row| Ok((number(row, 0)?, number(row, 1)?))).collect()
     }
@@ -149,7 +171,10 @@ impl Store {
                 published_at: number(row, 0)?,
                 biz_id: number(row, 1)?,
             };
-            page.push(Scanned { at, likes: number(row, 2)? });
+            page.push(Scanned {
+                at,
+                likes: number(row, 2)?,
+            });
         }
         Ok(())
     }
@@ -164,7 +189,9 @@ impl Store {
     /// Returns the last hot list of a kind.
     pub(crate) async fn hot_list(&self, biz: &str) -> Result<Option<HotList>> {
         let mut find = Query::select();
-        find.columns(["computed_at", "items"]).from(HOT_LISTS).and_where(Expr::col("biz").eq(biz));
+        find.columns(["computed_at", "items"])
+            .from(HOT_LISTS)
+            .and_where(Expr::col("biz").eq(biz));
         let row = self.database.query_one(&find).await.map_err(into_error)?;
         let Some(row) = row else { return Ok(None) };
         let items: String = row.try_get("", "items").map_err(into_error)?;
@@ -187,7 +214,9 @@ impl Store {
                 self.leases.check_in(&tx, lease).await?;
             }
             let mut find = Query::select();
-            find.column("computed_at").from(HOT_LISTS).and_where(Expr::col("biz").eq(biz));
+            find.column("computed_at")
+                .from(HOT_LISTS)
+                .and_where(Expr::col("biz").eq(biz));
             let row = tx.query_one(&*find.lock(LockType::Update)).await.map_err(into_error)?;
             let last = row.as_ref().map(|row| number(row, 0)).transpose()?;
             if last.unwrap_or(0) != seen {
@@ -204,13 +233,17 @@ impl Store {
                 tx.execute(&update).await.map_err(into_error)?;
             } else {
                 let mut insert = Query::insert();
-                insert.into_table(HOT_LISTS).columns(["biz", "computed_at", "fence", "items"]);
+                insert
+                    .into_table(HOT_LISTS)
+                    .columns(["biz", "computed_at", "fence", "items"]);
                 insert.values_panic([biz.into(), computed_at.into(), fence.into(), items.as_str().into()]);
                 // Who was first is seen by the next attempt.
-                tx.execute(&insert).await.map_err(|error| match unique_violation(&error) {
-                    Some(_) => Error::aborted("SQL_CONFLICT", "another list came first").caused_by(error),
-                    None => into_error(error),
-                })?;
+                tx.execute(&insert)
+                    .await
+                    .map_err(|error| match unique_violation(&error) {
+                        Some(_) => Error::aborted("SQL_CONFLICT", "another list came first").caused_by(error),
+                        None => into_error(error),
+                    })?;
             }
             let items = list.items.clone();
             Ok(Saved::Stored(HotList { computed_at, items }))
@@ -249,7 +282,8 @@ fn scan(biz: &str, likes_min: i64) -> SelectStatement {
         // As a sum, lest an engine takes the index of likes and sorts what it finds.
         find.and_where(Expr::col("likes").add(0).gte(likes_min));
     }
-    find.order_by("published_at", Order::Desc).order_by("biz_id", Order::Desc);
+    find.order_by("published_at", Order::Desc)
+        .order_by("biz_id", Order::Desc);
     find
 }
 

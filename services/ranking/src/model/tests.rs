@@ -17,29 +17,78 @@ fn a_score_falls_with_age_and_rises_with_likes() {
     ];
     for (likes, age, gravity, expected) in cases {
         let got = score(likes, Duration::from_secs(age), gravity);
-        assert!((got - expected).abs() <= expected.abs() * 1e-12, "{likes} {age} {gravity}: {got}");
+        assert!(
+            (got - expected).abs() <= expected.abs() * 1e-12,
+            "{likes} {age} {gravity}: {got}"
+        );
     }
 }
 
 #[test]
 fn events_in_any_order_end_alike() {
     const MINUTE: i64 = 60_000 << 12;
-    let published = |at: i64| Change::Published { author: 7, published_at: at };
+    let published = |at: i64| Change::Published {
+        author: 7,
+        published_at: at,
+    };
     let withdrawn = Change::Withdrawn { author: 7 };
     let cases: [(&str, &[(Change, i64)], Option<i64>); 10] = [
         ("published", &[(published(1), 1)], Some(0)),
-        ("liked before it is published", &[(Change::Likes(3), 2), (published(1), 1)], Some(3)),
+        (
+            "liked before it is published",
+            &[(Change::Likes(3), 2), (published(1), 1)],
+            Some(3),
+        ),
         ("liked, never published", &[(Change::Likes(3), 2)], None),
-        ("repeated", &[(published(1), 1), (Change::Likes(3), 2), (Change::Likes(3), 2), (published(1), 1)], Some(3)),
-        ("withdrawn", &[(published(1), 1), (Change::Likes(3), 2), (withdrawn, 3)], None),
-        ("withdrawn and published again keeps its likes",
-            &[(published(1), 1), (Change::Likes(3), 2), (withdrawn, 3), (published(1), 4)], Some(3)),
-        ("unliked", &[(published(1), 1), (Change::Likes(3), 2), (Change::Likes(0), 3)], Some(0)),
-        ("clocks of two publishers differ a little", &[(published(1), 1), (Change::Likes(3), MINUTE), (Change::Likes(4), 1)], Some(4)),
-        ("likes given up and handled again much later",
-            &[(published(1), 1), (Change::Likes(9), 3 * MINUTE), (Change::Likes(4), MINUTE)], Some(9)),
-        ("a publication given up and handled again after the withdrawal",
-            &[(withdrawn, 3 * MINUTE), (published(1), MINUTE)], None),
+        (
+            "repeated",
+            &[
+                (published(1), 1),
+                (Change::Likes(3), 2),
+                (Change::Likes(3), 2),
+                (published(1), 1),
+            ],
+            Some(3),
+        ),
+        (
+            "withdrawn",
+            &[(published(1), 1), (Change::Likes(3), 2), (withdrawn, 3)],
+            None,
+        ),
+        (
+            "withdrawn and published again keeps its likes",
+            &[
+                (published(1), 1),
+                (Change::Likes(3), 2),
+                (withdrawn, 3),
+                (published(1), 4),
+            ],
+            Some(3),
+        ),
+        (
+            "unliked",
+            &[(published(1), 1), (Change::Likes(3), 2), (Change::Likes(0), 3)],
+            Some(0),
+        ),
+        (
+            "clocks of two publishers differ a little",
+            &[(published(1), 1), (Change::Likes(3), MINUTE), (Change::Likes(4), 1)],
+            Some(4),
+        ),
+        (
+            "likes given up and handled again much later",
+            &[
+                (published(1), 1),
+                (Change::Likes(9), 3 * MINUTE),
+                (Change::Likes(4), MINUTE),
+            ],
+            Some(9),
+        ),
+        (
+            "a publication given up and handled again after the withdrawal",
+            &[(withdrawn, 3 * MINUTE), (published(1), MINUTE)],
+            None,
+        ),
     ];
     for (name, events, expected) in cases {
         let mut item = Item::default();

@@ -1,13 +1,13 @@
 //! A module that publishes what others would.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mosaic::sql::Migration;
+use mosaic::auth::{KeyRing, PublicKeys};
 use mosaic::{AccountId, App, Context, Module, Result, Transactions};
 use mosaic_api::events::{Item, ItemPublished, ItemWithdrawn, LikesChanged};
-use mosaic_api::ranking::v1::{GetTopRequest, RankingClient};
-use mosaic_testing::{TestApp, TestAppBuilder, until};
-use std::sync::{Arc, OnceLock};
+use mosaic_api::ranking::v1::{GetHotRequest, GetHotResponse, GetTopRequest, RankingClient, RefreshRequest};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
 
 /// Longer than anything takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,7 +41,10 @@ pub(crate) enum News {
 }
 
 fn item(biz_id: i64) -> Item {
-    Item { biz: BIZ.to_owned(), biz_id }
+    Item {
+        biz: BIZ.to_owned(),
+        biz_id,
+    }
 }
 
 fn author() -> AccountId {
@@ -49,43 +52,88 @@ fn author() -> AccountId {
 }
 
 pub(crate) fn published(biz_id: i64, at_us: i64) -> News {
-    News::Published(ItemPublished { item: item(biz_id), author: author(), published_at_us: at_us })
+    News::Published(ItemPublished {
+        item: item(biz_id),
+        author: author(),
+        published_at_us: at_us,
+    })
 }
 
 pub(crate) fn withdrawn(biz_id: i64) -> News {
-    News::Withdrawn(ItemWithdrawn { item: item(biz_id), author: author() })
+    News::Withdrawn(ItemWithdrawn {
+        item: item(biz_id),
+        author: author(),
+    })
 }
 
 pub(crate) fn likes(biz_id: i64, likes: i64) -> News {
-    News::Likes(LikesChanged { item: item(biz_id), likes })
+    News::Likes(LikesChanged {
+        item: item(biz_id),
+        likes,
+    })
 }
-
-const NOTHING: &[Migration] = &[];
 
 /// Ranking, and somebody who publishes.
-pub(crate) fn app(press: &Press) -> TestAppBuilder {
-    let press = press.clone();
-    let install = move |m: &mut Module| {
-        let press = press.clone();
-        Box::pin(install_press(m, press)) as std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>
+pub(crate) fn app(shape: Shape) -> (TestAppBuilder, Press) {
+    let press = Press::default();
+    let door = press.clone();
+    let install = async move |m: &mut Module| {
+        m.database(&[]).await?;
+        // In several processes the first one that comes.
+        let _ = door.0.set(m.transactions()?);
+        Ok(())
     };
-    TestApp::builder(App::new("ranked").module("ranking", ranking::install).module("press", install))
+    let app = App::new("ranking_test")
+        .module("ranking", ranking::install)
+        .module("press", install)
+        .everywhere("keys", know_keys);
+    (TestApp::builder(app).shape(shape), press)
 }
 
-async fn install_press(m: &mut Module, press: Press) -> Result<()> {
-    m.database(NOTHING).await?;
-    let _ = press.0.set(m.transactions()?);
+/// A process is ready when it can verify tokens, though nobody has one here.
+async fn know_keys(m: &mut Module) -> Result<()> {
+    let mut ring = KeyRing::new(Duration::ZERO);
+    let added = ring.add("test", m.runtime().now(), &KeyRing::generate(m.runtime()));
+    added.expect("a key that was just made");
+    let keys = PublicKeys::from_jwks(&ring.jwks()).expect("keys that were just written");
+    m.verifier().set_keys(keys);
     Ok(())
 }
 
 pub(crate) async fn top(app: &TestApp, n: u32) -> Vec<(i64, i64)> {
     let client: RankingClient = app.client("content");
     let request = GetTopRequest { biz: BIZ.to_owned(), n };
-    let answer = client.get_top(&Context::new(app.runtime()), request).await.expect("an answer");
+    let answer = client
+        .get_top(&Context::new(app.runtime()), request)
+        .await
+        .expect("an answer");
     answer.items.into_iter().map(|item| (item.biz_id, item.likes)).collect()
+}
+
+pub(crate) async fn hot(app: &TestApp, limit: u32) -> GetHotResponse {
+    let client: RankingClient = app.client("content");
+    let request = GetHotRequest {
+        biz: BIZ.to_owned(),
+        limit,
+    };
+    client
+        .get_hot(&Context::new(app.runtime()), request)
+        .await
+        .expect("an answer")
+}
+
+/// Computes the hot list now and returns when.
+pub(crate) async fn refresh(app: &TestApp) -> i64 {
+    let client: RankingClient = app.client("content");
+    let request = RefreshRequest { biz: BIZ.to_owned() };
+    let answer = client.refresh(&Context::new(app.runtime()), request).await;
+    answer.expect("a list that can be computed").computed_at_us
 }
 
 pub(crate) async fn until_top(app: &TestApp, expected: &[(i64, i64)]) {
     let n = u32::try_from(expected.len() + 1).expect("a small number");
-    until("the top list is as expected", PATIENCE, || async { top(app, n).await == expected }).await;
+    until("the top list is as expected", PATIENCE, || async {
+        top(app, n).await == expected
+    })
+    .await;
 }
