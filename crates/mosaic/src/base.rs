@@ -7,8 +7,8 @@ use mosaic_guard::GuardConfig;
 use mosaic_telemetry::TelemetryConfig;
 
 use crate::{
-    AuthConfig, CacheConfig, DatabaseConfig, EventsConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig,
-    TasksConfig, TlsConfig,
+    AuthConfig, BlobsConfig, CacheConfig, DatabaseConfig, EventsConfig, Mode, PlatformConfig, RegistryConfig,
+    RpcConfig, TasksConfig, TlsConfig,
 };
 
 /// Configuration of the process itself, read before any module.
@@ -19,6 +19,7 @@ pub(crate) struct Base {
     pub(crate) guard: GuardConfig,
     pub(crate) registry: RegistryConfig,
     pub(crate) auth: AuthConfig,
+    pub(crate) blobs: BlobsConfig,
     pub(crate) cache: CacheConfig,
     pub(crate) edge: EdgeConfig,
     pub(crate) telemetry: TelemetryConfig,
@@ -34,7 +35,7 @@ impl Base {
         fn read<C: Config>(settings: &Settings) -> Option<C> {
             settings.read::<C>()
         }
-        let (platform, rpc, auth) = (read(settings), read(settings), read(settings));
+        let (platform, rpc, auth, blobs) = (read(settings), read(settings), read(settings), read(settings));
         let (guard, tls) = (read(settings), read(settings));
         let (cache, edge, telemetry) = (read(settings), read(settings), read(settings));
         let (database, registry) = (read(settings), read(settings));
@@ -48,6 +49,7 @@ impl Base {
             guard: guard?,
             registry: registry?,
             auth: auth?,
+            blobs: blobs?,
             cache: cache?,
             edge,
             telemetry: telemetry?,

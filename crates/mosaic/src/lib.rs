@@ -22,6 +22,7 @@ mod admin;
 mod app;
 mod args;
 mod base;
+mod blobs;
 mod discovery;
 mod files;
 mod inspect;
@@ -43,7 +44,7 @@ pub use module::Module;
 pub use outgoing::partner_client;
 pub use process::{Addresses, Process};
 pub use process_config::{
-    AuthConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
+    AuthConfig, BlobsConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
 };
 pub use work::{EventsConfig, TasksConfig, Transactions, Tx};
 
@@ -52,10 +53,11 @@ pub use mosaic_core::{
     Access, AccountId, Authenticator, Caller, Check, Clock, Code, Context, DEFAULT_TIMEOUT, Envelope, Error,
     HttpBinding, Identity, ManualClock, MethodDescriptor, Origin, Rate, Result, Runtime, Secret, SeededRandom,
     ServiceDescriptor, Shape, StopSignal, SystemClock, SystemRandom, TaskGroup, Timestamp, Trace, Violation,
-    Violations, config, id_type, json, rules,
+    Violations, config, id_type, json, lock, rules,
 };
 pub use {
-    mosaic_auth as auth, mosaic_cache as cache, mosaic_edge as edge, mosaic_events as events, mosaic_guard as guard,
-    mosaic_lease as lease, mosaic_registry as registry, mosaic_rpc as rpc, mosaic_sql as sql, mosaic_tasks as tasks,
+    mosaic_auth as auth, mosaic_blob as blob, mosaic_cache as cache, mosaic_edge as edge, mosaic_events as events,
+    mosaic_guard as guard, mosaic_lease as lease, mosaic_registry as registry, mosaic_rpc as rpc, mosaic_sql as sql,
+    mosaic_tasks as tasks,
 };
 pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use mosaic_auth::TokenVerifier;
+use mosaic_blob::{Blobs, Opened};
 use mosaic_cache::Cache;
 use mosaic_core::config::{Config, EngineUrl, Settings};
 use mosaic_core::{Error, Result, Runtime, Secret, ServiceDescriptor, StopSignal, TaskGroup, lock};
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) data: PathBuf,
     pub(crate) database: DatabaseConfig,
+    pub(crate) blobs: Opened,
     pub(crate) cache: Cache,
     pub(crate) directory: Directory,
     pub(crate) peers: PeerKey,
@@ -208,6 +210,18 @@ impl Module {
     /// Returns the cache that all modules share; keys start with the name of what they hold.
     pub fn cache(&self) -> &Cache {
         &self.shared.cache
+    }
+
+    /// Returns the engine of blobs that all modules share; keys start with the name of what they hold.
+    pub fn blobs(&self) -> Arc<dyn Blobs> {
+        self.shared.blobs.blobs()
+    }
+
+    /// Answers presigned URLs at the public port of this process, if blobs are files: S3 answers its own.
+    pub fn serve_blobs(&mut self) {
+        if let Some(router) = self.shared.blobs.router() {
+            self.router(router);
+        }
     }
 
     /// Returns a secret for `purpose`, the same in every process of the platform.

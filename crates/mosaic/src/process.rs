@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use crate::admin::{self, Health, Phase};
 use crate::app::Definition;
 use crate::base::{Base, StartError, start_error};
+use crate::blobs;
 use crate::discovery::{Announcement, Discovery};
 use crate::inspect;
 use crate::module::Shared;
@@ -249,12 +250,14 @@ async fn shared(
     let tasks_engine = work::open_tasks(&base.tasks, runtime);
     let tasks_engine = tasks_engine.map_err(|error| settings.report("tasks.url", error.message()));
     work::check(base, settings);
+    let blobs = blobs::open(base, &peers, runtime, settings);
     let shared = Shared {
         runtime: runtime.clone(),
         settings: settings.clone(),
         mode,
         data: base.platform.data.clone(),
         database: base.database.clone(),
+        blobs: blobs.ok_or_else(mistaken)?,
         cache: Cache::open(base.cache.url.expose(), runtime)?,
         directory,
         peers,

@@ -171,6 +171,20 @@ mosaic_core::config! {
 }
 
 mosaic_core::config! {
+    /// Where files are that users upload.
+    pub struct BlobsConfig in "blobs" {
+        /// `file:` (`blobs` in the data directory), `file:DIRECTORY` or `s3://[key:secret@]host[:port]/bucket`.
+        pub url: EngineUrl = "file:",
+        /// What links to files of `file:` begin with, `https://files.example`; empty: they are paths of the public port.
+        pub public_url: String = "",
+        /// Access key of S3, if the URL has none.
+        pub access_key: Option<String> = "",
+        /// Secret key of S3, if the URL has none.
+        pub secret_key: Option<Secret<String>> = "",
+    }
+}
+
+mosaic_core::config! {
     /// The cache engine.
     pub struct CacheConfig in "cache" {
         /// `memory:`, `redis://...` or `rediss://...`.
