@@ -140,10 +140,6 @@ mod tests {
         ] {
             let error = text.parse::<BlobKey>().expect_err(text);
             assert_eq!(error.reason(), "BLOB_KEY_INVALID", "{text:?}");
-            assert!(
-                !error.message().contains(text) || text.len() < 2,
-                "{text:?} is repeated"
-            );
         }
     }
 
