@@ -118,7 +118,7 @@ mod tests {
             "elasticsearch://es/Shop",
             "elasticsearch://es/a/b",
             "elasticsearch://hunter2@es",
-            "elasticsearch://ada:hunter2%0a@es",
+            "elasticsearch://apikey:hunter2%0a@es",
             "elasticsearch://es?x=hunter2",
         ] {
             let error = url.parse::<Address>().unwrap_err();
