@@ -1,7 +1,7 @@
 #!/bin/sh
 # The engines that tests use, on private ports with private data.
 #
-#   deploy/local/engines.sh up|down|status|env [postgres mariadb redis etcd rabbitmq nats kafka]
+#   deploy/local/engines.sh up|down|status|env [postgres mariadb redis etcd rabbitmq nats kafka s3]
 #   eval "$(deploy/local/engines.sh env)"      # MOSAIC_TEST_POSTGRES=..., MOSAIC_TEST_MYSQL=..., and so on
 #
 # Uses packages of Debian and PyPI; where one is missing it installs it (as root, or with sudo that asks no password), else
@@ -13,6 +13,7 @@
 #   MOSAIC_POSTGRES_PORT   55432       MOSAIC_MARIADB_PORT   53306       MOSAIC_REDIS_PORT   56379
 #   MOSAIC_ETCD_PORT       52379; its peers' port is the next
 #   MOSAIC_RABBITMQ_PORT   25681 and the next two       MOSAIC_NATS_PORT  24222       MOSAIC_KAFKA_PORT  29092
+#   MOSAIC_S3_PORT         29333 and the next three, gRPC 10000 above
 #   MOSAIC_ENGINES_WAIT    seconds until an engine must be ready         60
 set -u
 export LC_ALL=C.UTF-8
@@ -45,7 +46,7 @@ detach() { log=$1; shift; setsid nohup "$@" >>"$log" 2>&1 </dev/null & }
 
 # ---- what each engine is: install, is_installed, start, ready, stop; the same in Docker; url -------------------------
 
-ENGINES="postgres mariadb redis etcd rabbitmq nats kafka"
+ENGINES="postgres mariadb redis etcd rabbitmq nats kafka s3"
 here=$(dirname "$0")
 for engine in $ENGINES; do . "$here/engines/$engine.sh"; done
 
@@ -130,7 +131,7 @@ command=${1:-help}
 for engine in "$@"; do
     case " $ENGINES " in *" $engine "*) ;; *) fail "unknown engine: $engine"; exit 2 ;; esac
 done
-case $command in env) command=url ;; up | down | status) ;; *) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+case $command in env) command=url ;; up | down | status) ;; *) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
 code=0
 for engine in "$@"; do "$command" "$engine" || code=1; done
 exit $code
