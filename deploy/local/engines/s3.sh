@@ -1,5 +1,5 @@
 # S3: SeaweedFS, from PyPI. It checks signatures, which most stand-ins do not. Sourced by engines.sh.
-# Its gRPC ports are 10000 above the others, so all of them stay below 55535.
+# Its gRPC ports are 10000 above the others, so all of them stay below 55535. Every start is from nothing.
 S3_PORT=${MOSAIC_S3_PORT:-29333}
 S3_BUCKET=mosaic
 
@@ -10,7 +10,7 @@ s3_identities() {
 }
 start_s3() {
     d=$(data_dir s3 "$(id -un)") || return 1
-    mkdir -p "$d/db" && s3_identities >"$d/s3.json" || return 1
+    rm -rf "$d/db" && mkdir -p "$d/db" && s3_identities >"$d/s3.json" || return 1
     detach "$DIR/s3.log" sh -c 'echo $$ >"$1/pid"; shift; exec "$@"' sh "$d" \
         "$PYPI/bin/weed" server -dir="$d/db" -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false \
         -master.port=$((S3_PORT + 1)) -master.volumeSizeLimitMB=64 -volume.port=$((S3_PORT + 2)) -volume.max=40 \
@@ -26,7 +26,8 @@ ready_s3() {
     case $(s3_ask -X PUT "$bucket") in 200 | 409) ;; *) return 1 ;; esac
     [ "$(say ready | s3_ask -T - "$bucket/ready")" = 200 ]
 }
-stop_s3() { kill "$(cat "$(data_dir s3 "$(id -un)")/pid")"; }
+# It takes half a minute to say goodbye to itself, and nothing it has is worth that.
+stop_s3() { kill -9 "$(cat "$(data_dir s3 "$(id -un)")/pid")"; }
 docker_s3() {
     s3_identities >"$DIR/s3.json" && docker run -d --name "$1" -p "127.0.0.1:$S3_PORT:8333" -v "$DIR/s3.json:/s3.json:ro" \
         chrislusf/seaweedfs:4.48 server -master.telemetry=false -filer -s3 -s3.config=/s3.json
