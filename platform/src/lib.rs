@@ -12,6 +12,7 @@ pub fn app() -> App {
         .module("identity", identity::install)
         .module("users", users::install)
         .module("messaging", messaging::install)
+        .module("ranking", ranking::install)
         .module("homestay", homestay::install)
         .module("content", content::install)
         .everywhere("identity_watch", identity::follow)
