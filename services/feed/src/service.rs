@@ -1,6 +1,7 @@
 //! The contract: a page of the inbox and of what is pulled, less whom the reader does not follow any more.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use mosaic::{Context, Result};
 use mosaic_api::feed::v1::{Entry as Shown, Feed, GetFeedRequest, GetFeedResponse};
@@ -13,6 +14,8 @@ use crate::store::Store;
 const IDS_PAGE: u32 = 1000;
 /// Pages of followees that are asked for: beyond what anybody may follow.
 const ID_PAGES_MAX: usize = 20;
+/// Relations that take longer are as good as down: a page of the inbox now is worth more than a full one too late.
+const RELATIONS_MAX: Duration = Duration::from_secs(1);
 
 /// See the module documentation.
 pub(crate) struct Service {
@@ -24,6 +27,7 @@ pub(crate) struct Service {
 impl Service {
     /// Returns whom `account_id` follows.
     async fn followees(&self, cx: &Context, account_id: i64) -> Result<HashSet<i64>> {
+        let cx = &cx.clone().with_timeout(RELATIONS_MAX);
         let mut followees = HashSet::new();
         let mut after = 0;
         for _ in 0..ID_PAGES_MAX {

@@ -30,15 +30,9 @@ fn create_item_and_comment(schema: &mut Schema) {
             .col(ColumnDef::new("newest_id").big_integer().not_null())
             .col(ColumnDef::new("is_gone").boolean().not_null()),
     );
-    let unique = |name, table: &'static str, columns: [&'static str; 2]| {
-        let [first, second] = columns;
-        let index = Index::create()
-            .name(name)
-            .table(table)
-            .col(first)
-            .col(second)
-            .to_owned();
-        index.clone().unique().to_owned()
+    let unique = |name, table: &'static str, [first, second]: [&'static str; 2]| {
+        let mut index = Index::create().unique().to_owned();
+        index.name(name).table(table).col(first).col(second).to_owned()
     };
     schema.run(&unique("uq_item_biz_biz_id", "item", ["biz", "biz_id"]));
     schema.run(

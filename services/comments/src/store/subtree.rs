@@ -16,7 +16,7 @@ use super::comment;
 use crate::model::CommentId;
 
 /// Levels that one query goes down: below what any engine allows.
-const STRIDE: i64 = 500;
+const STRIDE: i32 = 500;
 /// Ids that one statement names.
 const CHUNK: usize = 500;
 
@@ -46,7 +46,7 @@ pub(super) async fn delete(tx: &Transaction, ids: &[i64]) -> Result<()> {
 }
 
 /// Returns what hangs at most [`STRIDE`] levels below `parents`, with how deep it hangs.
-async fn stride(tx: &Transaction, parents: Vec<i64>) -> Result<Vec<(i64, i64)>> {
+async fn stride(tx: &Transaction, parents: Vec<i64>) -> Result<Vec<(i64, i32)>> {
     let children = Query::select()
         .column("id")
         .expr(Expr::cust("1"))
