@@ -23,7 +23,7 @@ mod words;
 pub use document::{Document, Removal, Value};
 pub use elasticsearch::Elasticsearch;
 pub use engine::{Index, Opening, SearchEngine};
-pub use open::{Options, open};
+pub use open::{Options, WRITER_HEAP, open};
 pub use query::{Boost, Filter, Hit, Hits, Query};
 pub use schema::{Field, IndexName, IndexSchema, Kind};
 #[cfg(feature = "tantivy")]

@@ -8,6 +8,9 @@ use mosaic_core::{Error, Result, TaskGroup};
 
 use crate::{Elasticsearch, SearchEngine};
 
+/// What [`Options::writer_heap`] may be.
+pub const WRITER_HEAP: std::ops::RangeInclusive<usize> = 15_000_000..=4_000_000_000;
+
 /// How engines work; the defaults suit most.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -17,7 +20,7 @@ pub struct Options {
     pub commit_interval: Duration,
     /// So many changes are committed at once, whatever the time. Default 1000.
     pub commit_size: usize,
-    /// Bytes of memory of one index's writer, 15 to 4000 MB. Default 16 MB.
+    /// Bytes of memory of one index's writer, within [`WRITER_HEAP`]. Default 16 MB.
     pub writer_heap: usize,
 }
 

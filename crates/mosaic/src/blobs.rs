@@ -15,6 +15,7 @@ pub(crate) fn open(base: &Base, peers: &PeerKey, runtime: &Runtime, settings: &S
         data: base.platform.data.clone(),
         signing_key: peers.derive("blobs"),
         public_url: base.blobs.public_url.clone(),
+        credentials: base.blobs.access_key.clone().zip(base.blobs.secret_key.clone()),
     };
     let opened = mosaic_blob::open(base.blobs.url.expose(), options, runtime);
     let report = |error: mosaic_core::Error| settings.report("blobs.url", error.message());

@@ -44,7 +44,8 @@ pub use module::Module;
 pub use outgoing::partner_client;
 pub use process::{Addresses, Process};
 pub use process_config::{
-    AuthConfig, BlobsConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig, TlsConfig,
+    AuthConfig, BlobsConfig, CacheConfig, DatabaseConfig, Mode, PlatformConfig, RegistryConfig, RpcConfig,
+    SearchConfig, TlsConfig,
 };
 pub use work::{EventsConfig, TasksConfig, Transactions, Tx};
 
@@ -57,7 +58,7 @@ pub use mosaic_core::{
 };
 pub use {
     mosaic_auth as auth, mosaic_blob as blob, mosaic_cache as cache, mosaic_edge as edge, mosaic_events as events,
-    mosaic_guard as guard, mosaic_lease as lease, mosaic_registry as registry, mosaic_rpc as rpc, mosaic_sql as sql,
-    mosaic_tasks as tasks,
+    mosaic_guard as guard, mosaic_lease as lease, mosaic_registry as registry, mosaic_rpc as rpc,
+    mosaic_search as search, mosaic_sql as sql, mosaic_tasks as tasks,
 };
 pub use {mosaic_telemetry as telemetry, prost, prost_types, serde};

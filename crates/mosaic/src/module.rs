@@ -14,11 +14,12 @@ use mosaic_edge::{EdgeBuilder, Routes};
 use mosaic_events::{ConsumerOptions, Event, Group, HandleIn, Listener, Outbox, Reporter};
 use mosaic_guard::Rules;
 use mosaic_rpc::{Connect, Directory, GrpcServer, PeerKey, Serve};
+use mosaic_search::SearchEngine;
 use mosaic_sql::{Database, Migration, Options};
 use mosaic_tasks::{Engine, Periodic, Queue, QueueName, Task};
 
 use crate::work::{self, Plan};
-use crate::{DatabaseConfig, Mode, Transactions};
+use crate::{DatabaseConfig, Mode, SearchConfig, Transactions};
 
 /// What the modules of a process share while they are installed.
 pub(crate) struct Shared {
@@ -222,6 +223,26 @@ impl Module {
         if let Some(router) = self.shared.blobs.router() {
             self.router(router);
         }
+    }
+
+    /// Opens the search engine of section `search`; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// A section with mistakes.
+    pub fn search(&self) -> Result<Arc<dyn SearchEngine>> {
+        let config = self.config::<SearchConfig>()?;
+        let writer_heap = config.writer_memory.as_len();
+        if !mosaic_search::WRITER_HEAP.contains(&writer_heap) {
+            return Err(self.misconfigured("search.writer_memory", "must be between 15MB and 4GB"));
+        }
+        let options = mosaic_search::Options {
+            timeout: config.timeout,
+            writer_heap,
+            ..mosaic_search::Options::default()
+        };
+        let files = self.shared.data.join("search");
+        let opened = mosaic_search::open(config.url.expose(), &files, options, &self.shared.background);
+        opened.map_err(|error| self.misconfigured("search.url", error.message()))
     }
 
     /// Returns a secret for `purpose`, the same in every process of the platform.

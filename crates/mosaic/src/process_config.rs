@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mosaic_auth::TokenPolicy;
 use mosaic_core::Secret;
-use mosaic_core::config::{EngineUrl, Live, Raw, Value};
+use mosaic_core::config::{ByteSize, EngineUrl, Live, Raw, Value};
 use mosaic_rpc::balance::Balance;
 use mosaic_rpc::{Affinity, Share};
 
@@ -189,5 +189,18 @@ mosaic_core::config! {
     pub struct CacheConfig in "cache" {
         /// `memory:`, `redis://...` or `rediss://...`.
         pub url: EngineUrl = "memory:",
+    }
+}
+
+mosaic_core::config! {
+    /// The search engine, of processes that run a module with something to find.
+    pub struct SearchConfig in "search" {
+        /// `tantivy:` (files in the data directory), `tantivy:DIRECTORY`, `elasticsearch://[user:password@]host[:port][/prefix]` or
+        /// `https+elasticsearch://...`; with the user `apikey` the password is an API key.
+        pub url: EngineUrl = "tantivy:",
+        /// Longest time for an answer of an engine elsewhere.
+        pub timeout: Duration = "2s",
+        /// Of `tantivy:`, memory of the writer of one index, at least 15MB.
+        pub writer_memory: ByteSize = "16MB",
     }
 }
