@@ -31,8 +31,12 @@ async fn tantivy() -> Stage {
     }
 }
 
+pub(crate) async fn simulator() -> Simulator {
+    Simulator::start_with("127.0.0.1:0".parse().unwrap(), Arc::default()).await
+}
+
 async fn elasticsearch() -> Stage {
-    let server = Simulator::start().await;
+    let server = simulator().await;
     Stage {
         engine: Arc::new(Elasticsearch::open(&server.url(), &Options::default()).unwrap()),
         _files: None,

@@ -9,7 +9,7 @@ use mosaic_core::Error;
 use mosaic_search::{Elasticsearch, Index, Options, Query, SearchEngine, open};
 use tokio::net::TcpListener;
 
-use crate::contract::{background, document, found, put, schema};
+use crate::contract::{background, document, found, put, schema, simulator};
 use crate::simulator::{Kept, Simulator};
 
 fn options() -> Options {
@@ -33,7 +33,7 @@ fn assert_unavailable(error: &Error) {
 
 #[tokio::test]
 async fn a_server_that_comes_back_has_what_it_kept() {
-    let server = Simulator::start().await;
+    let server = simulator().await;
     let engine = engine(&server.url());
     let (index, _) = Index::open(engine.clone(), schema("items")).await.unwrap();
     put(&index, [document("1", 1, "tea", "")]).await;
@@ -47,10 +47,11 @@ async fn a_server_that_comes_back_has_what_it_kept() {
 
 #[tokio::test]
 async fn names_begin_with_the_prefix_and_end_with_the_schema() {
-    let server = Simulator::start().await;
+    let server = simulator().await;
     Index::open(engine(&server.url()), schema("items")).await.unwrap();
     let want = format!("test-items-{}", schema("items").fingerprint());
-    assert_eq!(server.kept.names(), [want]);
+    let indexes = server.kept.indexes.lock().unwrap();
+    assert_eq!(indexes.keys().collect::<Vec<_>>(), [&want]);
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub(crate) struct Kept {
     pub(crate) indexes: Mutex<BTreeMap<String, Stored>>,
     /// What a request must carry, if anything.
     pub(crate) authorization: Option<String>,
+    /// Is everything found at once, as if a refresh came after each change?
+    pub(crate) refreshes: bool,
 }
 
 #[derive(Default)]
@@ -32,10 +34,12 @@ pub(crate) struct Stored {
     visible: BTreeMap<String, Json>,
 }
 
-impl Kept {
-    /// Returns the names of the indexes.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.indexes.lock().unwrap().keys().cloned().collect()
+impl Stored {
+    fn refresh(&mut self) {
+        let written = self.written.iter();
+        self.visible = written
+            .filter_map(|(id, (_, source))| Some((id.clone(), source.clone()?)))
+            .collect();
     }
 }
 
@@ -48,10 +52,6 @@ pub(crate) struct Simulator {
 }
 
 impl Simulator {
-    pub(crate) async fn start() -> Self {
-        Self::start_with("127.0.0.1:0".parse().unwrap(), Arc::default()).await
-    }
-
     /// Starts at `address` with what another has kept.
     pub(crate) async fn start_with(address: SocketAddr, kept: Arc<Kept>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
@@ -168,9 +168,7 @@ async fn drop_index(State(kept): Server, Path(index): Path<String>, headers: Hea
 
 async fn refresh(State(kept): Server, Path(index): Path<String>, headers: HeaderMap) -> Response {
     kept.with(&headers, None, &index, |stored| {
-        let written = stored.written.iter();
-        let visible = written.filter_map(|(id, (_, source))| Some((id.clone(), source.clone()?)));
-        stored.visible = visible.collect();
+        stored.refresh();
         done(json!({"_shards": {"total": 1, "successful": 1, "failed": 0}}))
     })
 }
@@ -208,7 +206,11 @@ async fn bulk(State(kept): Server, Path(index): Path<String>, headers: HeaderMap
 
 async fn search(State(kept): Server, Path(index): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
     let body: Json = serde_json::from_slice(&body).unwrap();
+    let refreshes = kept.refreshes;
     kept.with(&headers, Some("application/json"), &index, |stored| {
+        if refreshes {
+            stored.refresh();
+        }
         let (query, functions) = match body["query"].get("function_score") {
             Some(scored) => {
                 assert_eq!(
