@@ -65,11 +65,19 @@ async fn lists_show_roots_with_their_newest_replies(article: &Article<'_>) {
 
 async fn texts_come_back_as_they_were(article: &Article<'_>) {
     let longest = "泥".repeat(2000);
-    for text in ["<script>alert('x')</script>&amp;\"", " 泥鳅 👋\n\t ", "'; DROP TABLE comment; --", &longest] {
+    for text in [
+        "<script>alert('x')</script>&amp;\"",
+        " 泥鳅 👋\n\t ",
+        "'; DROP TABLE comment; --",
+        &longest,
+    ] {
         let written = article.write(1, 0, text).await;
         let root = article.roots(0, 1).await.remove(0).comment.unwrap();
         assert_eq!((root.id, root.content.as_str()), (written.id, text));
-        assert_eq!((root.account_id, root.biz_id, root.biz.as_str()), (1, article.biz_id, "article"));
+        assert_eq!(
+            (root.account_id, root.biz_id, root.biz.as_str()),
+            (1, article.biz_id, "article")
+        );
         assert_eq!(root, written, "created and listed alike");
     }
     for text in ["", "a\0b", &"x".repeat(2001)] {
@@ -86,12 +94,20 @@ async fn only_the_author_deletes_and_the_subtree_goes(article: &Article<'_>) {
     article.write(3, b.id, "c").await;
     article.write(3, root.id, "d").await;
     for (id, account) in [(a.id, 1), (root.id, 2), (b.id, 3), (987_654, 1)] {
-        is(&article.delete(id, account).await.unwrap_err(), Code::NotFound, "COMMENT_NOT_FOUND");
+        is(
+            &article.delete(id, account).await.unwrap_err(),
+            Code::NotFound,
+            "COMMENT_NOT_FOUND",
+        );
     }
     article.delete(a.id, 2).await.unwrap();
     assert_eq!(texts(&article.replies(root.id).await), ["d"]);
     article.assert_sound().await;
-    is(&article.delete(a.id, 2).await.unwrap_err(), Code::NotFound, "COMMENT_NOT_FOUND");
+    is(
+        &article.delete(a.id, 2).await.unwrap_err(),
+        Code::NotFound,
+        "COMMENT_NOT_FOUND",
+    );
     article.delete(root.id, 1).await.unwrap();
     assert!(article.roots(0, 10).await.is_empty());
     assert_eq!(article.counts(&[article.biz_id]).await, [0]);
@@ -101,11 +117,19 @@ async fn what_is_not_there_takes_no_reply(article: &Article<'_>, other: &Article
     let root = article.write(1, 0, "root").await;
     let reply = article.write(1, root.id, "reply").await;
     for parent in [root.id, reply.id] {
-        is(&other.try_write(1, parent, "stray").await.unwrap_err(), Code::NotFound, "COMMENT_NOT_FOUND");
+        is(
+            &other.try_write(1, parent, "stray").await.unwrap_err(),
+            Code::NotFound,
+            "COMMENT_NOT_FOUND",
+        );
     }
     article.delete(root.id, 1).await.unwrap();
     for parent in [root.id, reply.id, 987_654] {
-        is(&article.try_write(1, parent, "late").await.unwrap_err(), Code::NotFound, "COMMENT_NOT_FOUND");
+        is(
+            &article.try_write(1, parent, "late").await.unwrap_err(),
+            Code::NotFound,
+            "COMMENT_NOT_FOUND",
+        );
     }
     assert_eq!(article.counts(&[article.biz_id, other.biz_id]).await, [0, 0]);
 }
@@ -123,7 +147,11 @@ async fn a_repeated_create_makes_one(article: &Article<'_>, other: &Article<'_>)
         article.draft(1, 0, "once"),
         other.draft(1, 0, "once"),
     ] {
-        is(&create(draft).await.unwrap_err(), Code::FailedPrecondition, "IDEMPOTENCY_KEY_REUSED");
+        is(
+            &create(draft).await.unwrap_err(),
+            Code::FailedPrecondition,
+            "IDEMPOTENCY_KEY_REUSED",
+        );
     }
     create(article.draft(2, root.id, "once")).await.unwrap();
     let in_capitals = article.cx().with_idempotency_key(Some("KEY".into()));
@@ -139,7 +167,11 @@ async fn an_item_that_is_gone_takes_nothing(article: &Article<'_>, other: &Artic
     other.write(1, 0, "stays").await;
     article.delete_item().await;
     article.delete_item().await;
-    is(&article.try_write(1, 0, "late").await.unwrap_err(), Code::FailedPrecondition, "ITEM_GONE");
+    is(
+        &article.try_write(1, 0, "late").await.unwrap_err(),
+        Code::FailedPrecondition,
+        "ITEM_GONE",
+    );
     assert!(article.roots(0, 10).await.is_empty());
     assert!(article.replies(root.id).await.is_empty());
     assert_eq!(article.counts(&[article.biz_id, other.biz_id]).await, [0, 1]);
@@ -169,7 +201,8 @@ async fn racing_replies_and_deletes_leave_no_orphan(article: &Article<'_>) {
         let leaf = article.write(2, middle.id, "leaf").await;
         // Every third round the root itself goes.
         let (target, owner) = if round % 3 == 0 { (root.id, 1) } else { (middle.id, 2) };
-        let replies = join_all((0..100).map(|n| article.try_write(3, leaf.id, if n % 2 == 0 { "even" } else { "odd" })));
+        let replies =
+            join_all((0..100).map(|n| article.try_write(3, leaf.id, if n % 2 == 0 { "even" } else { "odd" })));
         let (replies, deleted) = join(replies, article.delete(target, owner)).await;
         deleted.unwrap();
         for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {

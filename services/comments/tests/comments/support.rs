@@ -57,7 +57,9 @@ impl<'a> Article<'a> {
     }
 
     pub(crate) async fn try_write(&self, account: i64, parent: i64, content: &str) -> Result<Comment> {
-        self.client.create(&self.cx(), self.draft(account, parent, content)).await
+        self.client
+            .create(&self.cx(), self.draft(account, parent, content))
+            .await
     }
 
     pub(crate) async fn write(&self, account: i64, parent: i64, content: &str) -> Comment {
@@ -119,8 +121,7 @@ impl<'a> Article<'a> {
             let comment = root.comment.unwrap();
             let replies = self.replies(comment.id).await;
             assert_eq!(root.n_replies, replies.len() as i64, "the counter of a root");
-            let ids: std::collections::HashSet<_> =
-                replies.iter().map(|reply| reply.id).chain([comment.id]).collect();
+            let ids: std::collections::HashSet<_> = replies.iter().map(|reply| reply.id).chain([comment.id]).collect();
             for reply in &replies {
                 assert!(ids.contains(&reply.parent_id), "an orphan: {}", reply.id);
                 assert_eq!(reply.root_id, comment.id);

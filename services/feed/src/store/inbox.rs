@@ -84,7 +84,10 @@ impl Store {
             .limit(limit as u64)
             .to_owned();
         let rows = self.database.query_all(&query).await.map_err(into_error)?;
-        rows.iter().map(entry).collect::<std::result::Result<_, _>>().map_err(into_error)
+        rows.iter()
+            .map(entry)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(into_error)
     }
 
     /// Removes the oldest entries of those of `accounts` who have more than a tenth too many, so that most insertions need not.

@@ -78,7 +78,11 @@ impl Store {
         runtime: &Runtime,
         event: &ItemPublished,
     ) -> Result<Option<Publication>> {
-        let found = by_name(&event.item).lock_exclusive().one(tx).await.map_err(into_error)?;
+        let found = by_name(&event.item)
+            .lock_exclusive()
+            .one(tx)
+            .await
+            .map_err(into_error)?;
         let publication = match found {
             Some(found) if found.is_published => return Ok(None),
             Some(found) => {
@@ -227,7 +231,10 @@ fn of_author(author: i64, before: Position, limit: usize) -> SelectStatement {
         .order_by("id", Order::Desc)
         .limit(limit as u64)
         .to_owned();
-    Query::select().columns(COLUMNS).from_subquery(newest, "newest").to_owned()
+    Query::select()
+        .columns(COLUMNS)
+        .from_subquery(newest, "newest")
+        .to_owned()
 }
 
 fn by_name(item: &Item) -> Select<item::Entity> {

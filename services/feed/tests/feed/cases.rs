@@ -97,7 +97,10 @@ async fn pages_meet_without_gaps(world: &World<'_>) {
         limit: 1,
     };
     let error = world.feed.get_feed(&world.cx(), request).await.unwrap_err();
-    assert_eq!((error.code(), error.reason()), (Code::InvalidArgument, "FEED_CURSOR_INVALID"));
+    assert_eq!(
+        (error.code(), error.reason()),
+        (Code::InvalidArgument, "FEED_CURSOR_INVALID")
+    );
 }
 
 async fn an_unfollowed_author_is_gone(world: &World<'_>) {
@@ -119,6 +122,8 @@ async fn an_inbox_keeps_the_newest(world: &World<'_>) {
     world.follow(50, 500).await;
     for item in 41..=52 {
         world.publish(500, item).await;
-        world.shows(50, &((item - 8).max(41)..=item).rev().collect::<Vec<_>>()).await;
+        world
+            .shows(50, &((item - 8).max(41)..=item).rev().collect::<Vec<_>>())
+            .await;
     }
 }

@@ -51,7 +51,11 @@ impl Relations for Switch {
     }
 
     async fn list_followee_ids(&self, _: &Context, request: ListFolloweeIdsRequest) -> Result<ListIdsResponse> {
-        let account_ids = if request.account_id == 10 { vec![100, 101] } else { vec![] };
+        let account_ids = if request.account_id == 10 {
+            vec![100, 101]
+        } else {
+            vec![]
+        };
         self.answer(ListIdsResponse { account_ids })
     }
 
@@ -76,7 +80,11 @@ async fn the_inbox_is_read_and_pushing_waits() {
     world.publish(101, 2).await;
     world.shows(10, &[2, 1]).await;
     switch.is_down.store(true, Ordering::SeqCst);
-    assert_eq!(world.items(10).await, [1], "what was brought is there, what is pulled is not");
+    assert_eq!(
+        world.items(10).await,
+        [1],
+        "what was brought is there, what is pulled is not"
+    );
     world.publish(100, 3).await;
     world.withdraw(100, 1).await;
     world.shows(10, &[]).await;

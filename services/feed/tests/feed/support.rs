@@ -142,7 +142,13 @@ impl<'a> World<'a> {
 
     /// Waits until a feed holds exactly `want`.
     pub(crate) async fn shows(&self, account: i64, want: &[i64]) {
-        eprintln!("account {account} is to see {want:?}, sees {:?}", self.items(account).await);
-        until("the feed shows what it should", SOON, || async { self.items(account).await == want }).await;
+        eprintln!(
+            "account {account} is to see {want:?}, sees {:?}",
+            self.items(account).await
+        );
+        until("the feed shows what it should", SOON, || async {
+            self.items(account).await == want
+        })
+        .await;
     }
 }

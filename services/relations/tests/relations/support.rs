@@ -48,7 +48,8 @@ pub(crate) fn app(shape: Shape) -> (TestAppBuilder, Heard) {
 /// Nobody signs in here; a process is not ready before it could tell who does.
 async fn keys(m: &mut Module) -> Result<()> {
     let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime())).unwrap();
+    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
+        .unwrap();
     m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
     Ok(())
 }
