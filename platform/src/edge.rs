@@ -14,6 +14,10 @@ pub(crate) async fn install(m: &mut Module) -> Result<()> {
     m.routes(homestay::v1::usercenter_routes(m.client()));
     m.routes(content::v1::users_routes(m.client()));
     m.routes(content::v1::oauth2_routes(m.client()));
+    m.routes(content::v1::articles_routes(m.client()));
+    m.routes(content::v1::article_comments_routes(m.client()));
+    m.routes(content::v1::follows_routes(m.client()));
+    m.routes(content::v1::rewards_routes(m.client()));
     if m.mode() == Mode::Development {
         m.router(dev::router(m.runtime().clone(), m.client()));
     }

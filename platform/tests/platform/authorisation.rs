@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use mosaic::{Access, MethodDescriptor, ServiceDescriptor};
+use mosaic_api::comments::v1 as comments;
 use mosaic_api::content::v1 as content;
+use mosaic_api::feed::v1 as feed;
 use mosaic_api::homestay::v1 as homestay;
 use mosaic_api::identity::v1 as identity;
 use mosaic_api::messaging::v1 as messaging;
 use mosaic_api::ranking::v1 as ranking;
+use mosaic_api::relations::v1 as relations;
 use mosaic_api::users::v1 as users;
 use mosaic_testing::{Caller, Reply, Shape, TestApp};
 use serde_json::json;
@@ -17,11 +20,14 @@ use crate::support::{content_login, content_user, in_every_shape, start};
 in_every_shape!(every_route_asks_who_calls, every_method_asks_who_calls);
 
 /// Every service of the platform; one that is missing here fails `nothing_is_forgotten`.
-const SERVICES: [&ServiceDescriptor; 7] = [
+const SERVICES: [&ServiceDescriptor; 10] = [
     &identity::IDENTITY,
     &users::USERS,
     &messaging::MESSAGING,
     &homestay::USERCENTER,
+    &comments::COMMENTS,
+    &relations::RELATIONS,
+    &feed::FEED,
     &content::USERS,
     &content::OAUTH2,
     &ranking::RANKING,

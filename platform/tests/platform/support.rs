@@ -4,7 +4,18 @@ use mosaic_testing::{Caller, Reply, Shape, TestApp, TestAppBuilder};
 use serde_json::{Value, json};
 
 /// Products and the public port in one process, capabilities in another.
-pub(crate) const APART: Shape = Shape::Apart(&[&["edge", "homestay", "content"], &["identity", "users", "messaging", "ranking"]]);
+pub(crate) const APART: Shape = Shape::Apart(&[
+    &["edge", "homestay", "content"],
+    &[
+        "identity",
+        "users",
+        "messaging",
+        "ranking",
+        "comments",
+        "relations",
+        "feed",
+    ],
+]);
 
 /// Runs each of the async functions `(Shape)` in one process, strictly encoded, and in two processes.
 macro_rules! in_every_shape {

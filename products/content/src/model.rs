@@ -14,6 +14,10 @@ pub(crate) mod number {
     pub(crate) const USER_OR_PASSWORD: i32 = 401_002;
     /// The e-mail address has an account.
     pub(crate) const USER_DUPLICATE: i32 = 401_003;
+    /// An article that cannot be.
+    pub(crate) const ARTICLE_INVALID: i32 = 402_001;
+    /// An article could not be served for a reason of ours.
+    pub(crate) const ARTICLE_INTERNAL: i32 = 502_001;
     /// A sign-up failed for a reason of ours.
     pub(crate) const USER_INTERNAL: i32 = 501_001;
 }

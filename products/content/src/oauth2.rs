@@ -5,7 +5,8 @@ use mosaic_api::content::v1::{self as proto, LoginResponse, WechatAuthUrlRespons
 use mosaic_api::identity::v1::{BeginWechatRequest, IdentityClient, SignInWithWechatRequest};
 
 use crate::model::number;
-use crate::users::{headers, say};
+use crate::users::headers;
+use crate::words::say;
 
 pub(crate) struct Oauth2 {
     identity: IdentityClient,

@@ -12,6 +12,7 @@ use mosaic_api::identity::v1::{
 use mosaic_api::users::v1::{GetProfileRequest, UpdateProfileRequest, UsersClient};
 
 use crate::model::{SignUp, check_edit, check_sign_up, number};
+use crate::words::{is_ours, say};
 
 /// What this product's codes are for.
 const CODE_BIZ: &str = "login";
@@ -180,20 +181,6 @@ pub(crate) fn headers(tokens: Tokens) -> LoginResponse {
         access_token: tokens.access_token,
         refresh_token: tokens.refresh_token,
     }
-}
-
-/// Says what went wrong in the words of the clients.
-pub(crate) fn say(error: &Error, number: i32, text: &'static str) -> Error {
-    let said = Error::new(error.code(), error.reason().to_owned(), text).numbered(number);
-    match error.retry_after() {
-        Some(after) => said.with_retry_after(after),
-        None => said,
-    }
-}
-
-/// Is it a failure of ours that has no better words?
-fn is_ours(error: &Error) -> bool {
-    error.code().is_fault() && error.code() != Code::Unavailable
 }
 
 /// Older clients read the fields of the profile at the top, newer ones beneath `data`.
