@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::Router;
 use mosaic_core::{Error, Result, Runtime, Secret};
 
-use crate::{Blobs, FileBlobs, router};
+use crate::s3_url::S3Url;
+use crate::{Blobs, FileBlobs, S3Blobs, router};
 
 /// What engines need beside their URL.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct OpenOptions {
     pub signing_key: Secret<Vec<u8>>,
     /// What URLs of files begin with; empty: they are paths.
     pub public_url: String,
+    /// Access key and secret key of S3, if the URL has none.
+    pub credentials: Option<(String, Secret<String>)>,
 }
 
 /// An engine, and the routes that its presigned URLs need.
@@ -39,7 +42,7 @@ impl Opened {
     }
 }
 
-/// Opens the engine of `url`: `file:` or `file:DIRECTORY`. Nothing is asked of it yet: an engine that is down is no error.
+/// Opens the engine of `url`: `file:`, `file:DIRECTORY` or `s3://...`. Nothing is asked of it yet: an engine that is down is no error.
 ///
 /// # Errors
 /// `InvalidArgument` (`BLOBS_URL_INVALID`).
@@ -47,11 +50,17 @@ pub fn open(url: &str, options: OpenOptions, runtime: &Runtime) -> Result<Opened
     match url.split_once(':') {
         Some(("file", "")) => Ok(files(&options.data.join("blobs"), options, runtime)),
         Some(("file", directory)) => Ok(files(Path::new(directory), options, runtime)),
-        _ => Err(Error::invalid_argument(
-            "BLOBS_URL_INVALID",
-            "must be file: or s3://host/bucket",
-        )),
+        Some(("s3", _)) => {
+            let address = S3Url::parse(url, options.credentials).map_err(invalid)?;
+            let blobs = Arc::new(S3Blobs::new(address, runtime)?);
+            Ok(Opened { blobs, router: None })
+        }
+        _ => Err(invalid("must be file: or s3://host/bucket")),
     }
+}
+
+fn invalid(what: &'static str) -> Error {
+    Error::invalid_argument("BLOBS_URL_INVALID", what)
 }
 
 fn files(root: &Path, options: OpenOptions, runtime: &Runtime) -> Opened {
