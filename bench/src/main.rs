@@ -1,7 +1,7 @@
 //! Measures what Mosaic costs beside what one would write without it.
 //!
 //! ```text
-//! bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events]    all of them without a name
+//! bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking]    all without a name
 //! bench tasks [throughput] [delay] [soak]                                   parts of one; soak only if named
 //! bench events [bus] [outbox]
 //! ```
@@ -26,6 +26,8 @@ mod events;
 mod events_outbox;
 mod local;
 mod pick;
+mod ranking;
+mod ranking_node;
 mod report;
 mod rpc;
 mod rpc_bare;
@@ -63,11 +65,12 @@ fn main() -> ExitCode {
 async fn run(names: &[String]) -> Result<()> {
     match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve-platform", log] => return edge_sides::serve_platform(*log == "logged").await,
+        ["serve-ranking", url] => return ranking_node::serve(url).await,
         ["serve-bare", json] => return edge_sides::serve_bare(json).await,
         ["help" | "-h" | "--help"] => {
             say(
-                "bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events]: all of them without a name; tasks and \
-                 events take the names of their parts; see bench/RESULTS.md",
+                "bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking]: all of them without a \
+                 name; tasks and events take the names of their parts; see bench/RESULTS.md",
             );
             return Ok(());
         }
@@ -77,7 +80,7 @@ async fn run(names: &[String]) -> Result<()> {
         ["events", parts @ ..] if names_all(parts, &["bus", "outbox"]) => return events::measure(parts).await,
         _ => {}
     }
-    let all = ["local", "rpc", "edge", "start", "pick", "balancers", "tasks", "events"];
+    let all = ["local", "rpc", "edge", "start", "pick", "balancers", "tasks", "events", "ranking"];
     if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
         return Err(format!("there is no {unknown:?}; there are {}", all.join(", ")).into());
     }
@@ -98,6 +101,7 @@ async fn measure(name: &str) -> Result<()> {
         "pick" => pick::measure(),
         "balancers" => balancers::measure(),
         "tasks" => tasks::measure(&[]).await,
+        "ranking" => ranking::measure().await,
         _ => events::measure(&[]).await,
     }
 }
