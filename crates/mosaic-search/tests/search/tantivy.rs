@@ -82,6 +82,22 @@ async fn damaged_files_are_thrown_away() {
 }
 
 #[tokio::test]
+async fn a_bit_that_has_turned_is_damage() {
+    let files = TempDir::new().unwrap();
+    left_behind(files.path()).await;
+    let directory = std::fs::read_dir(files.path()).unwrap().next().unwrap().unwrap().path();
+    let mut inside = std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
+    let store = inside
+        .find(|file| file.extension().is_some_and(|kind| kind == "store"))
+        .unwrap();
+    let mut bytes = std::fs::read(&store).unwrap();
+    bytes[2] ^= 1;
+    std::fs::write(&store, bytes).unwrap();
+    let (_, opening) = open(files.path(), schema("items"), &background()).await;
+    assert_eq!(opening, Opening::Fresh);
+}
+
+#[tokio::test]
 async fn another_schema_is_another_index() {
     let files = TempDir::new().unwrap();
     left_behind(files.path()).await;
