@@ -142,7 +142,7 @@ async fn lock_items(tx: &Transaction, wanted: &BTreeMap<Mark, Option<FolderId>>)
         let from = rows::table(tx.get_database_backend(), &ITEM);
         let sql = store::insert_or_ignore(
             tx.get_database_backend(),
-            "item (biz, biz_id, reads, likes, collects)",
+            "item (biz, biz_id, n_reads, n_likes, n_collects)",
             &format!("SELECT k.biz, k.biz_id, 0, 0, 0 FROM {from} k"),
         );
         execute(tx, rows::statement(tx.get_database_backend(), sql, &keys)?).await?;
@@ -156,7 +156,7 @@ async fn lock_known(tx: &Transaction, items: &BTreeSet<&Item>) -> Result<HashMap
     let keys: Vec<_> = items.iter().map(|item| (&*item.biz, item.biz_id)).collect();
     let (from, lock) = (rows::table(backend, &ITEM), store::for_update(backend, "t"));
     let sql = format!(
-        "SELECT t.biz, t.biz_id, t.reads, t.likes, t.collects FROM {from} k JOIN item t ON {SAME_ITEM} \
+        "SELECT t.biz, t.biz_id, t.n_reads, t.n_likes, t.n_collects FROM {from} k JOIN item t ON {SAME_ITEM} \
          ORDER BY k.biz, k.biz_id{lock}"
     );
     let rows = tx

@@ -120,7 +120,8 @@ pub(crate) async fn counts_of(database: &Database, item: &Item) -> Result<Option
 
 fn find_counts(biz: &str, ids: &[i64]) -> SelectStatement {
     let mut find = Query::select();
-    find.columns(["biz_id", "reads", "likes", "collects"]).from("item");
+    find.columns(["biz_id", "n_reads", "n_likes", "n_collects"])
+        .from("item");
     find.and_where(Expr::col("biz").eq(biz))
         .and_where(Expr::col("biz_id").is_in(ids.iter().copied()));
     find

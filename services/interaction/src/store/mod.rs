@@ -48,9 +48,9 @@ fn create_item_and_mark(schema: &mut Schema) {
             .table("item")
             .col(biz())
             .col(number("biz_id"))
-            .col(number("reads"))
-            .col(number("likes"))
-            .col(number("collects"))
+            .col(number("n_reads"))
+            .col(number("n_likes"))
+            .col(number("n_collects"))
             .primary_key(Index::create().col("biz").col("biz_id")),
     );
     schema.run(
@@ -130,21 +130,21 @@ fn create_folder(schema: &mut Schema) {
 const ADDED: [Column; 5] = [
     Column::Text("biz"),
     Column::Number("biz_id"),
-    Column::Number("reads"),
-    Column::Number("likes"),
-    Column::Number("collects"),
+    Column::Number("n_reads"),
+    Column::Number("n_likes"),
+    Column::Number("n_collects"),
 ];
 
 /// Adds to reads, likes and collects of items, each item once and in the order of items.
 pub(crate) async fn add_counts(tx: &Transaction, rows: &[(&str, i64, i64, i64, i64)]) -> Result<()> {
     let backend = tx.get_database_backend();
     let from = rows::table(backend, &ADDED);
-    let columns = "biz, biz_id, reads, likes, collects";
+    let columns = "biz, biz_id, n_reads, n_likes, n_collects";
     let add = |counter: &str| match backend {
         DbBackend::MySql => format!("{counter} = item.{counter} + VALUES({counter})"),
         _ => format!("{counter} = item.{counter} + excluded.{counter}"),
     };
-    let sums = ["reads", "likes", "collects"].map(add).join(", ");
+    let sums = ["n_reads", "n_likes", "n_collects"].map(add).join(", ");
     let sql = upsert(backend, "item", columns, &from, "biz, biz_id", &sums);
     let statement = rows::statement(backend, sql, rows)?;
     tx.execute_raw(statement).await.map(drop).map_err(into_error)
@@ -200,9 +200,9 @@ pub(crate) fn for_update(backend: DbBackend, alias: &str) -> String {
 pub(crate) fn counts(row: &QueryResult) -> Result<Counts> {
     let get = |column| row.try_get("", column).map_err(into_error);
     Ok(Counts {
-        reads: get("reads")?,
-        likes: get("likes")?,
-        collects: get("collects")?,
+        reads: get("n_reads")?,
+        likes: get("n_likes")?,
+        collects: get("n_collects")?,
     })
 }
 

@@ -238,7 +238,7 @@ impl Bench {
 
     /// Are the counters those of the rows, in the tables and as callers see them?
     pub(crate) async fn check_counters(&self, items: &[i64]) {
-        for (kind, counter) in [(1, "likes"), (2, "collects")] {
+        for (kind, counter) in [(1, "n_likes"), (2, "n_collects")] {
             let wrong = format!(
                 "SELECT COUNT(*) AS n FROM item WHERE {counter} <> (SELECT COUNT(*) FROM mark WHERE mark.biz = item.biz \
                  AND mark.biz_id = item.biz_id AND mark.kind = {kind})"
