@@ -150,6 +150,10 @@ pub trait Blobs: Send + Sync + fmt::Debug + 'static {
     /// Returns what is known of the blob; `None` if there is none.
     async fn head(&self, key: &BlobKey) -> Result<Option<BlobMeta>>;
 
+    /// Stores what is under `from` under `to`, too; false if nothing is. The copy is what `from` was at one moment, whatever is
+    /// put there meanwhile.
+    async fn copy(&self, from: &BlobKey, to: &BlobKey) -> Result<bool>;
+
     /// Removes the blob; it is no error if there is none.
     async fn delete(&self, key: &BlobKey) -> Result<()>;
 

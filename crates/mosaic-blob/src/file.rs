@@ -204,6 +204,25 @@ impl Blobs for FileBlobs {
         Ok(self.open(key).await?.map(|stored| stored.meta))
     }
 
+    async fn copy(&self, from: &BlobKey, to: &BlobKey) -> Result<bool> {
+        let name = self.0.runtime.random_hex::<16>();
+        let (from, to) = (from.clone(), to.clone());
+        self.blocking(move |layout| {
+            // Also looks whether it leads elsewhere.
+            if Stored::open(&layout.objects, &from)?.is_none() {
+                return Ok(false);
+            }
+            let staged = match Staged::link(&path_of(&layout.objects, &from), &layout.incoming, &name) {
+                Err(error) if is_absence(&error) => return Ok(false),
+                staged => staged.map_err(unavailable)?,
+            };
+            let to = path_of(&layout.objects, &to);
+            staged.move_to(&layout.objects, &to).map_err(unavailable)?;
+            Ok(true)
+        })
+        .await
+    }
+
     async fn delete(&self, key: &BlobKey) -> Result<()> {
         let key = key.clone();
         self.blocking(move |layout| match fs::remove_file(path_of(&layout.objects, &key)) {

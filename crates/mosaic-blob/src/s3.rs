@@ -30,8 +30,8 @@ use crate::{
 
 /// Time to open a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time in which nothing is heard.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time in which nothing is heard; the server may have to copy a file meanwhile.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time of one request, bytes included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time after which nothing is tried again.
@@ -236,6 +236,14 @@ impl Blobs for S3Blobs {
         };
         let read = self.read(key, options).await.map_err(unavailable)?;
         Ok(read.map(|(_, meta)| meta))
+    }
+
+    async fn copy(&self, from: &BlobKey, to: &BlobKey) -> Result<bool> {
+        match self.store.copy(&path(from), &path(to)).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::NotFound { source, .. }) if !is_no_bucket(&*source) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     async fn delete(&self, key: &BlobKey) -> Result<()> {

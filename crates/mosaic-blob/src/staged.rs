@@ -22,6 +22,13 @@ impl Staged {
         Ok((Self { path, is_moved: false }, file))
     }
 
+    /// Gives the file `from` a second name in `incoming`: a put never writes to a file that is there, so both keep what it holds.
+    pub(crate) fn link(from: &Path, incoming: &Path, name: &str) -> io::Result<Self> {
+        let path = incoming.join(name);
+        fs::hard_link(from, &path)?;
+        Ok(Self { path, is_moved: false })
+    }
+
     /// Moves the file, which must be on the disk, to `to`, beneath `root`; once this returns it survives a loss of power.
     pub(crate) fn move_to(mut self, root: &Path, to: &Path) -> io::Result<()> {
         let parent = to.parent().unwrap_or(root);

@@ -14,6 +14,9 @@ use crate::layers::{AddressLimiter, Meters};
 use crate::routes::Route;
 use crate::{EdgeConfig, Front, RouteEntry, Routes, forward_auth, openapi};
 
+/// Longest time of an upload, however fast it comes.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// What every request of a process meets; shared by all of them.
 pub struct Edge {
     pub(crate) runtime: Runtime,
@@ -23,6 +26,7 @@ pub struct Edge {
     pub(crate) in_flight: AtomicUsize,
     pub(crate) addresses: AddressLimiter,
     pub(crate) meters: Meters,
+    uploads: Vec<&'static str>,
     openapi: String,
 }
 
@@ -32,6 +36,20 @@ impl Edge {
         let segment = first_segment(path);
         let neighbour = self.entries.iter().find(|entry| first_segment(entry.path) == segment);
         neighbour.map_or(Envelope::Plain, |entry| entry.method.envelope)
+    }
+
+    /// Does `path` take bodies of any length, and the time for them?
+    pub(crate) fn is_upload(&self, path: &str) -> bool {
+        self.uploads.iter().any(|prefix| path.starts_with(prefix))
+    }
+
+    /// Returns how long a request may take until its answer begins.
+    pub(crate) fn time_max(&self, path: &str) -> Duration {
+        if self.is_upload(path) {
+            UPLOAD_TIMEOUT
+        } else {
+            self.config.request_timeout
+        }
     }
 
     /// Returns the OpenAPI document of every route.
@@ -59,6 +77,7 @@ pub struct EdgeBuilder {
     routers: Vec<Router<Arc<Edge>>>,
     entries: Vec<RouteEntry>,
     documents: Vec<&'static str>,
+    uploads: Vec<&'static str>,
 }
 
 impl EdgeBuilder {
@@ -73,6 +92,12 @@ impl EdgeBuilder {
     /// Adds routes written by hand: pages, developer tools. They pass the layers and answer for themselves.
     pub fn router(&mut self, router: Router) {
         self.routers.push(router.with_state(()));
+    }
+
+    /// Adds routes written by hand, all beneath `prefix`, that stream bodies and see to their length and pace themselves.
+    pub fn uploads(&mut self, prefix: &'static str, router: Router) {
+        self.uploads.push(prefix);
+        self.router(router);
     }
 
     /// Is there nothing to serve?
@@ -103,6 +128,7 @@ impl EdgeBuilder {
             meters: Meters::default(),
             openapi: openapi::merge(&self.documents)?,
             entries: self.entries,
+            uploads: self.uploads,
             config,
             in_flight: AtomicUsize::new(0),
         });

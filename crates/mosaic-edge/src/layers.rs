@@ -54,7 +54,7 @@ pub(crate) async fn border(front: &Parts, request: Request) -> Response {
         let (request, _in_flight) = pass(edge, request, ip).await?;
         Ok(front.call(target, facts, request).await)
     });
-    let outcome = match tokio::time::timeout(edge.config.request_timeout, work.instrument(span)).await {
+    let outcome = match tokio::time::timeout(edge.time_max(uri.path()), work.instrument(span)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::internal(format!("panic: {panic}"))),
         Err(_) => Err(Error::deadline_exceeded(
@@ -99,7 +99,7 @@ pub(crate) async fn border(front: &Parts, request: Request) -> Response {
 /// Decides whether a request may go on; it is in flight until the second value is dropped.
 async fn pass(edge: &Edge, request: Request, ip: Option<IpAddr>) -> Result<(Request, InFlight<'_>)> {
     check_framing(&request)?;
-    if announces_too_much(edge, &request) {
+    if !edge.is_upload(request.uri().path()) && announces_too_much(edge, &request) {
         discard(request.into_body()).await;
         return Err(too_large());
     }

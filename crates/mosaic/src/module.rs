@@ -220,8 +220,9 @@ impl Module {
 
     /// Answers presigned URLs at the public port of this process, if blobs are files: S3 answers its own.
     pub fn serve_blobs(&mut self) {
-        if let Some(router) = self.shared.blobs.router() {
-            self.router(router);
+        let router = self.shared.blobs.router();
+        if let (Some(router), Some(edge)) = (router, &mut *lock(&self.shared.edge)) {
+            edge.uploads(mosaic_blob::ROUTE_PREFIX, router);
         }
     }
 

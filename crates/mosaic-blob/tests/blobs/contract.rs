@@ -34,6 +34,7 @@ contract! {
     nothing_is_none,
     parts_are_clipped_and_never_made_up,
     reads_have_a_limit,
+    a_copy_stays_what_it_was,
     a_stream_of_any_length_is_stored,
     an_upload_that_breaks_off_leaves_nothing,
     an_upload_that_is_dropped_leaves_nothing,
@@ -120,6 +121,22 @@ async fn reads_have_a_limit(engine: &Engine) {
     blobs.put(&key, Bytes::from(vec![1; 1000]), &text()).await.unwrap();
     assert_eq!(blobs.get(&key, 999).await.unwrap_err().reason(), "BLOB_TOO_LARGE");
     assert_eq!(blobs.get(&key, 1000).await.unwrap().unwrap().bytes.len(), 1000);
+}
+
+async fn a_copy_stays_what_it_was(engine: &Engine) {
+    let (blobs, from, to) = (&engine.blobs, engine.key("from"), engine.key("to/there"));
+    assert!(!blobs.copy(&from, &to).await.unwrap());
+    blobs.put(&from, Bytes::from_static(b"good"), &text()).await.unwrap();
+    assert!(blobs.copy(&from, &to).await.unwrap());
+    let html = "text/html".parse().unwrap();
+    blobs.put(&from, Bytes::from_static(b"evil"), &html).await.unwrap();
+    let copy = blobs.get(&to, 10).await.unwrap().unwrap();
+    assert_eq!((&copy.bytes[..], copy.meta.content_type), (&b"good"[..], text()));
+    assert!(blobs.copy(&from, &to).await.unwrap());
+    blobs.delete(&from).await.unwrap();
+    let copy = blobs.get(&to, 10).await.unwrap().unwrap();
+    assert_eq!((&copy.bytes[..], copy.meta.content_type), (&b"evil"[..], html));
+    nothing_is_staged(engine);
 }
 
 async fn a_stream_of_any_length_is_stored(engine: &Engine) {
