@@ -54,6 +54,18 @@ pub(crate) async fn reads_are_counted_and_remembered(plan: Plan) {
         bench.history(7).await == [(1, 40), (4, 30), (3, 30), (2, 20)]
     })
     .await;
+    // Late, and in a batch of its own: it was read since. Behind it, in the same partition, one that shows.
+    bench.read(1, Some(7), 3);
+    bench.read(1, Some(8), 50);
+    until("what is late is handled", TEN_SECONDS, || async {
+        bench.history(8).await == [(1, 50)]
+    })
+    .await;
+    assert_eq!(bench.history(7).await[0], (1, 40));
+    until("and counted", TEN_SECONDS, || async {
+        bench.get(1, 0).await.reads == 254
+    })
+    .await;
     bench.like(2, 7, true).await.unwrap();
     bench.like(4, 7, true).await.unwrap();
     let many = GetManyRequest {
