@@ -12,6 +12,7 @@ pub fn app() -> App {
         .module("identity", identity::install)
         .module("users", users::install)
         .module("messaging", messaging::install)
+        .module("blobs", blobs::install)
         .module("interaction", interaction::install)
         .module("ranking", ranking::install)
         .module("comments", comments::install)

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mosaic::tasks::Options;
 use mosaic::{ManualClock, Runtime, SystemRandom};
 use mosaic_api::blobs::v1::Kind;
 use mosaic_testing::{Shape, TestAppBuilder, engine_url, until};
 
-use crate::support::{ALICE, Calls, MALLORY, PNG, app, refused};
+use crate::support::{ALICE, Calls, CleanUp, MALLORY, PNG, app, app_and_tasks, refused};
 
 async fn journey(builder: TestAppBuilder) {
     let app = builder.start().await;
@@ -81,7 +82,8 @@ async fn an_upload_is_larger_than_a_request_may_be() {
 async fn what_nobody_finishes_is_removed_after_a_day() {
     let clock = Arc::new(ManualClock::at(Runtime::system().now()));
     let runtime = Runtime::new(clock.clone(), Arc::new(SystemRandom));
-    let app = app(Shape::Together).runtime(runtime).start().await;
+    let (builder, tasks) = app_and_tasks();
+    let app = builder.runtime(runtime).start().await;
     let calls = Calls::of(&app);
     let kept = calls.upload().await;
     let abandoned = calls.begin(Kind::Avatar, "image/png", PNG.len()).await.unwrap();
@@ -93,6 +95,9 @@ async fn what_nobody_finishes_is_removed_after_a_day() {
     assert_eq!(calls.put(&late, PNG).await, 200);
     assert_eq!(calls.files().len(), 4);
     clock.advance(Duration::from_secs(25 * 3600));
+    let cx = calls.cx();
+    let asked = tasks.get().unwrap().enqueue(&cx, &CleanUp {}, Options::default()).await;
+    asked.unwrap();
     until("two are left", Duration::from_secs(30), async || {
         calls.files().len() == 2
     })

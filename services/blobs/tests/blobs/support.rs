@@ -1,14 +1,17 @@
 //! The module under test, and a client with nothing but the links that it is given.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mosaic::auth::{KeyRing, PublicKeys};
+use mosaic::tasks::{Queue, Task, TaskContext};
 use mosaic::{App, Context, Error, Module, Result, Runtime, Timestamp};
 use mosaic_api::blobs::v1::{
     BeginUploadRequest, BeginUploadResponse, Blob, BlobsClient, DeleteRequest, FinishUploadRequest, GetRequest,
     GetUrlRequest, Kind,
 };
 use mosaic_testing::{Shape, TestApp, TestAppBuilder};
+use serde::{Deserialize, Serialize};
 
 /// What begins as a PNG does.
 pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0";
@@ -21,6 +24,33 @@ pub(crate) fn app(shape: Shape) -> TestAppBuilder {
         .module("blobs", blobs::install)
         .everywhere("keys", keys);
     TestApp::builder(app).shape(shape)
+}
+
+/// The module's own clean-up, as others can ask for it: the schedule goes by the clock of the database.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CleanUp {}
+
+impl Task for CleanUp {
+    const NAME: &'static str = "blobs.clean_up";
+    type Needs = ();
+    type Output = ();
+
+    async fn run(self, (): &(), _: &TaskContext) -> Result<()> {
+        unreachable!("the module runs it")
+    }
+}
+
+/// The same, with the door to the module's tasks once it is installed.
+pub(crate) fn app_and_tasks() -> (TestAppBuilder, Arc<OnceLock<Queue>>) {
+    let door = Arc::new(OnceLock::new());
+    let lent = door.clone();
+    let install = async move |m: &mut Module| {
+        blobs::install(m).await?;
+        let _ = lent.set(m.tasks()?);
+        Ok(())
+    };
+    let app = App::new("blobs_test").module("blobs", install).everywhere("keys", keys);
+    (TestApp::builder(app), door)
 }
 
 /// Nobody signs in here; a process is not ready before it could tell who does.
