@@ -103,7 +103,7 @@ pub(crate) async fn two_processes_count_together(plan: Plan) {
     let seed = bench.app.runtime().random_u64();
     eprintln!("seed {seed}");
     let dice = Runtime::new(Arc::new(SystemClock), Arc::new(SeededRandom::new(seed)));
-    let mut draw = |below| dice.random_below(below) as i64 + 1;
+    let draw = |below| dice.random_below(below) as i64 + 1;
     let steps: Vec<_> = (0..2000)
         .map(|n| (n % 2 == 0, draw(6), draw(5), draw(2) == 1))
         .collect();
