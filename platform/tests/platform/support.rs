@@ -3,18 +3,11 @@
 use mosaic_testing::{Caller, Reply, Shape, TestApp, TestAppBuilder};
 use serde_json::{Value, json};
 
-/// Products and the public port in one process, capabilities in another.
+/// Products and the public port in one process, capabilities in two others: who asks comes before whom he asks.
 pub(crate) const APART: Shape = Shape::Apart(&[
     &["edge", "homestay", "content"],
-    &[
-        "identity",
-        "users",
-        "messaging",
-        "ranking",
-        "comments",
-        "relations",
-        "feed",
-    ],
+    &["interaction", "comments", "relations", "ranking", "feed", "search"],
+    &["identity", "users", "messaging", "blobs"],
 ]);
 
 /// Runs each of the async functions `(Shape)` in one process, strictly encoded, and in two processes.

