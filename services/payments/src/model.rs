@@ -336,3 +336,6 @@ pub(crate) fn decide_refund(payment: &Payment, refund_no: &str) -> Result<Refund
         (State::Paid, None) => Ok(RefundStep::Begin),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,72 @@ impl RngCore for RuntimeRandom<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Test case 16 of McGrew and Viega, "The Galois/Counter Mode of Operation": AES-256, 96-bit nonce, associated data.
+    #[test]
+    fn what_is_sealed_is_aes_256_gcm() {
+        let bytes = |hex: &str| -> Vec<u8> {
+            let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+            pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+        };
+        let key = bytes("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
+        let plain = bytes(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525\
+             b16aedf5aa0de657ba637b39",
+        );
+        let cipher = bytes(
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838\
+             c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b",
+        );
+        let payload = Payload {
+            msg: &plain,
+            aad: &bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2"),
+        };
+        let nonce: [u8; NONCE_LEN] = bytes("cafebabefacedbaddecaf888").try_into().unwrap();
+        let sealed = ApiKey::new(key)
+            .unwrap()
+            .cipher()
+            .encrypt(&Nonce::from(nonce), payload)
+            .unwrap();
+        assert_eq!(sealed, cipher);
+    }
+
+    #[test]
+    fn what_is_sealed_opens_with_everything_right_and_not_otherwise() {
+        let key = ApiKey::new(vec![7; 32]).unwrap();
+        let sealed = key.seal("0123456789ab", "transaction", b"plain").unwrap();
+        assert_eq!(key.open("0123456789ab", "transaction", &sealed).unwrap(), b"plain");
+        let other = ApiKey::new(vec![8; 32]).unwrap();
+        assert!(other.open("0123456789ab", "transaction", &sealed).is_none());
+        for (nonce, associated, sealed) in [
+            ("0123456789ac", "transaction", sealed.as_str()),
+            ("short", "transaction", &sealed),
+            ("0123456789ab", "refund", &sealed),
+            ("0123456789ab", "transaction", "%%%"),
+            ("0123456789ab", "transaction", ""),
+        ] {
+            assert!(key.open(nonce, associated, sealed).is_none(), "{nonce} {associated}");
+        }
+        assert!(ApiKey::new(vec![7; 31]).is_err());
+    }
+
+    /// RSASSA-PKCS1-v1_5 has no randomness: RFC 8017, section 8.2.
+    #[test]
+    fn a_signature_is_good_for_its_text_and_its_key() {
+        let runtime = Runtime::system();
+        let (ours, other) = (SigningKey::generate(&runtime), SigningKey::generate(&runtime));
+        let text = request_text("GET", "/v3/x", "1", "n", b"");
+        assert_eq!(text, b"GET\n/v3/x\n1\nn\n\n");
+        let signature = ours.sign(&runtime, &text).unwrap();
+        assert_eq!(signature, ours.sign(&runtime, &text).unwrap(), "blinding does not show");
+        assert!(ours.verifying_key().is_valid(&text, &signature));
+        assert!(!other.verifying_key().is_valid(&text, &signature));
+        assert!(!ours.verifying_key().is_valid(b"GET", &signature));
+        assert!(!ours.verifying_key().is_valid(&text, ""));
+        assert_eq!(answer_text("1", "n", b"{}"), b"1\nn\n{}\n");
+    }
+}

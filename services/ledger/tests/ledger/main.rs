@@ -1,0 +1,5 @@
+//! Money is conserved, on every engine.
+
+mod bank;
+mod contract;
+mod support;
