@@ -18,8 +18,10 @@ pub(crate) async fn install(m: &mut Module) -> Result<()> {
     m.routes(content::v1::article_comments_routes(m.client()));
     m.routes(content::v1::follows_routes(m.client()));
     m.routes(content::v1::rewards_routes(m.client()));
+    m.router(payments::router(m.runtime().clone(), m.client()));
     if m.mode() == Mode::Development {
         m.router(dev::router(m.runtime().clone(), m.client()));
+        m.router(payments::dev_router(m.runtime().clone(), m.client()));
     }
     Ok(())
 }
