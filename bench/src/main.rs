@@ -1,7 +1,7 @@
 //! Measures what Mosaic costs beside what one would write without it.
 //!
 //! ```text
-//! bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking]    all without a name
+//! bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]    all without a name
 //! bench tasks [throughput] [delay] [soak]                                   parts of one; soak only if named
 //! bench events [bus] [outbox]
 //! ```
@@ -24,6 +24,7 @@ mod edge;
 mod edge_sides;
 mod events;
 mod events_outbox;
+mod interaction;
 mod local;
 mod pick;
 mod ranking;
@@ -69,7 +70,7 @@ async fn run(names: &[String]) -> Result<()> {
         ["serve-bare", json] => return edge_sides::serve_bare(json).await,
         ["help" | "-h" | "--help"] => {
             say(
-                "bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking]: all of them without a \
+                "bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]: all of them without a \
                  name; tasks and events take the names of their parts; see bench/RESULTS.md",
             );
             return Ok(());
@@ -80,7 +81,18 @@ async fn run(names: &[String]) -> Result<()> {
         ["events", parts @ ..] if names_all(parts, &["bus", "outbox"]) => return events::measure(parts).await,
         _ => {}
     }
-    let all = ["local", "rpc", "edge", "start", "pick", "balancers", "tasks", "events", "ranking"];
+    let all = [
+        "local",
+        "rpc",
+        "edge",
+        "start",
+        "pick",
+        "balancers",
+        "tasks",
+        "events",
+        "ranking",
+        "interaction",
+    ];
     if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
         return Err(format!("there is no {unknown:?}; there are {}", all.join(", ")).into());
     }
@@ -102,6 +114,7 @@ async fn measure(name: &str) -> Result<()> {
         "balancers" => balancers::measure(),
         "tasks" => tasks::measure(&[]).await,
         "ranking" => ranking::measure().await,
+        "interaction" => interaction::measure().await,
         _ => events::measure(&[]).await,
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use mosaic::{ManualClock, Runtime, SeededRandom, Timestamp};
-use mosaic_sql::sea_orm::sea_query::Query;
+use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend};
 use mosaic_sql::{Database, Options};
 use tempfile::TempDir;
@@ -38,7 +38,7 @@ const HEAD: [&str; 9] = [
     "items",
     "hot list s",
     "hot list s, worst case",
-    "peak RSS MB (at start)",
+    "RSS MB: at start, peak, more",
     "GetHot us p50/p99",
     "GetTop(100) us p50/p99",
     "top 100 from the index ms p50/p99",
@@ -98,9 +98,14 @@ async fn remove(url: &str) -> Result<()> {
 
 /// Makes the tables as the service does, and `size` items of each kind in them.
 async fn fill(url: &str, size: i64) -> Result<()> {
-    let process = ranking_node::start(url).await?;
+    let (process, _data) = ranking_node::start(url).await?;
     process.stop().await;
-    let database = Database::open(url, MODULE, &Options::default(), &[]).await?;
+    let options = Options {
+        slow_query: Duration::from_secs(60),
+        ..Options::default()
+    };
+    let database = Database::open(url, MODULE, &options, &[]).await?;
+    nobody_leads(&database).await?;
     let now = Runtime::system().now();
     let random = Runtime::new(
         std::sync::Arc::new(ManualClock::at(now)),
@@ -120,7 +125,7 @@ async fn fill(url: &str, size: i64) -> Result<()> {
                 "item_seen",
                 "likes_seen",
             ]);
-            for position in first..size.min(first + ROWS) {
+            for position in first..Ord::min(size, first + ROWS) {
                 // The oldest first, as they come.
                 let age_us = WEEK_US - WEEK_US / size * position - 1;
                 let likes = if kind == USUAL {
@@ -147,6 +152,22 @@ async fn fill(url: &str, size: i64) -> Result<()> {
     };
     database.execute_unprepared(analyse).await?;
     database.close().await;
+    Ok(())
+}
+
+/// Somebody has the lease who will never do anything, so that lists are computed when they are measured and not before.
+async fn nobody_leads(database: &Database) -> Result<()> {
+    const NAME: &str = "ranking_hot";
+    const IN_A_CENTURY: i64 = 4_900_000_000_000_000;
+    let mut delete = Query::delete();
+    delete.from_table("mosaic_lease").and_where(Expr::col("name").eq(NAME));
+    database.execute(&delete).await?;
+    let mut insert = Query::insert();
+    insert
+        .into_table("mosaic_lease")
+        .columns(["name", "holder", "fence", "until_at"]);
+    insert.values_panic([NAME.into(), "bench".into(), 1.into(), IN_A_CENTURY.into()]);
+    database.execute(&insert).await?;
     Ok(())
 }
 
@@ -182,7 +203,7 @@ fn shown(m: &[f64]) -> Vec<String> {
     vec![
         format!("{:.2}", m[0]),
         format!("{:.2}", m[1]),
-        format!("{:.0} ({:.0})", m[3], m[2]),
+        format!("{:.0}, {:.0}, {:.0}", m[2], m[3], m[3] - m[2]),
         format!("{:.1} / {:.1}", m[4], m[5]),
         format!("{:.1} / {:.1}", m[6], m[7]),
         format!("{:.2} / {:.2}", m[8], m[9]),
@@ -199,7 +220,10 @@ fn judge(engine: &str, size: i64, m: &[f64]) {
             format!("a hot list in {BAR_HOT_S} s: {:.2}, worst case {:.2}", m[0], m[1]),
             m[0].max(m[1]) < BAR_HOT_S,
         ),
-        (format!("under {BAR_MB} MB: {:.0}", m[3]), m[3] < BAR_MB),
+        (
+            format!("under {BAR_MB} MB more: {:.0}", m[3] - m[2]),
+            m[3] - m[2] < BAR_MB,
+        ),
         (
             format!("top 100 from memory in {BAR_TOP_MS} ms: p99 {:.1} us", m[7]),
             m[7] < BAR_TOP_MS * 1000.0,

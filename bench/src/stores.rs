@@ -105,14 +105,14 @@ pub(crate) fn url_of(name: &str, variable: &str) -> Option<String> {
 }
 
 /// A PostgreSQL of our own, ended when dropped.
-struct DurablePostgres {
-    url: String,
+pub(crate) struct DurablePostgres {
+    pub(crate) url: String,
     _server: Child,
     _folder: TempDir,
 }
 
 impl DurablePostgres {
-    async fn start() -> Result<Option<Self>> {
+    pub(crate) async fn start() -> Result<Option<Self>> {
         let Some(programs) = programs() else { return Ok(None) };
         let folder = TempDir::new()?;
         if is_root()

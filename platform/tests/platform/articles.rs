@@ -14,6 +14,7 @@ in_every_shape!(
     likes_and_collections_are_counted,
     readings_are_counted_and_remembered,
     comments_are_threads,
+    comments_go_with_their_thread,
     follows_and_their_feed,
     rankings,
     search_finds_what_is_published,
@@ -250,22 +251,32 @@ async fn readings_are_counted_and_remembered(shape: Shape) {
     app.stop().await;
 }
 
+/// Comments on an article, or answers to the comment `parent`; returns the comment's id.
+async fn comment(user: &User, id: i64, parent: i64, content: &str) -> i64 {
+    let body = json!({"id": id, "parentId": parent, "content": content});
+    let reply = user.caller.post("/articles/pub/comment", body).await.json();
+    assert_eq!(reply["code"], 0, "{reply}");
+    reply["data"]["id"].as_i64().unwrap()
+}
+
 async fn comments_are_threads(shape: Shape) {
     let app = start(shape).await;
     let (author, reader) = two(&app).await;
     let id = publish(&author, 0, "一", "内容").await;
-    let comment = async |user: &User, parent: i64, content: &str| {
-        let body = json!({"id": id, "parentId": parent, "content": content});
-        let reply = user.caller.post("/articles/pub/comment", body).await.json();
-        assert_eq!(reply["code"], 0, "{reply}");
-        reply["data"]["id"].as_i64().unwrap()
-    };
-    let root = comment(&reader, 0, "<script>alert(1)</script>").await;
+    let root = comment(&reader, id, 0, "<script>alert(1)</script>").await;
     let mut replies = Vec::new();
     for n in 0..5 {
-        replies.push(comment(&author, replies.last().copied().unwrap_or(root), &format!("回复{n}")).await);
+        replies.push(
+            comment(
+                &author,
+                id,
+                replies.last().copied().unwrap_or(root),
+                &format!("回复{n}"),
+            )
+            .await,
+        );
     }
-    let other = comment(&author, 0, "第二条").await;
+    let other = comment(&author, id, 0, "第二条").await;
     let page = app
         .anonymous()
         .get(&format!("/articles/pub/comment/list?id={id}&limit=10"))
@@ -292,7 +303,16 @@ async fn comments_are_threads(shape: Shape) {
         ))
         .await;
     assert_eq!(ids(&more), replies[1..3]);
+    app.stop().await;
+}
 
+async fn comments_go_with_their_thread(shape: Shape) {
+    let app = start(shape).await;
+    let (author, reader) = two(&app).await;
+    let id = publish(&author, 0, "一", "内容").await;
+    let root = comment(&reader, id, 0, "第一条").await;
+    comment(&author, id, root, "回复").await;
+    let other = comment(&author, id, 0, "第二条").await;
     let delete = async |user: &User, id: i64| {
         user.caller
             .post("/articles/pub/comment/delete", json!({"id": id}))

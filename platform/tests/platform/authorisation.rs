@@ -3,14 +3,20 @@
 use std::collections::BTreeSet;
 
 use mosaic::{Access, MethodDescriptor, ServiceDescriptor};
+use mosaic_api::blobs::v1 as blobs;
 use mosaic_api::comments::v1 as comments;
 use mosaic_api::content::v1 as content;
 use mosaic_api::feed::v1 as feed;
 use mosaic_api::homestay::v1 as homestay;
 use mosaic_api::identity::v1 as identity;
+use mosaic_api::interaction::v1 as interaction;
+use mosaic_api::ledger::v1 as ledger;
 use mosaic_api::messaging::v1 as messaging;
+use mosaic_api::payments::v1 as payments;
 use mosaic_api::ranking::v1 as ranking;
 use mosaic_api::relations::v1 as relations;
+use mosaic_api::rewards::v1 as rewards;
+use mosaic_api::search::v1 as search;
 use mosaic_api::users::v1 as users;
 use mosaic_testing::{Caller, Reply, Shape, TestApp};
 use serde_json::json;
@@ -20,17 +26,27 @@ use crate::support::{content_login, content_user, in_every_shape, start};
 in_every_shape!(every_route_asks_who_calls, every_method_asks_who_calls);
 
 /// Every service of the platform; one that is missing here fails `nothing_is_forgotten`.
-const SERVICES: [&ServiceDescriptor; 10] = [
+const SERVICES: [&ServiceDescriptor; 20] = [
     &identity::IDENTITY,
     &users::USERS,
     &messaging::MESSAGING,
-    &homestay::USERCENTER,
+    &blobs::BLOBS,
+    &interaction::INTERACTION,
+    &ranking::RANKING,
     &comments::COMMENTS,
     &relations::RELATIONS,
     &feed::FEED,
+    &search::SEARCH,
+    &payments::PAYMENTS,
+    &ledger::LEDGER,
+    &rewards::REWARDS,
+    &homestay::USERCENTER,
     &content::USERS,
     &content::OAUTH2,
-    &ranking::RANKING,
+    &content::ARTICLES,
+    &content::ARTICLE_COMMENTS,
+    &content::FOLLOWS,
+    &content::REWARDS,
 ];
 
 fn methods() -> impl Iterator<Item = &'static MethodDescriptor> {

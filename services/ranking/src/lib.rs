@@ -57,7 +57,7 @@ mosaic::config! {
         /// How fast items cool down: the exponent of their age.
         pub gravity: f64 = "1.5",
         /// Rows that are read at once.
-        pub page: u64 = "4000",
+        pub page: u64 = "2000",
         /// How often a node looks whether its lists are the newest.
         pub look_every: Duration = "1s",
     }

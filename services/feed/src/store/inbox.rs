@@ -9,7 +9,7 @@ use mosaic::sql::{Transaction, into_error};
 use super::{Publication, Store, entry, older};
 use crate::model::{Entry, Position};
 
-mod inbox {
+mod row {
     use mosaic::sql::sea_orm;
     use mosaic::sql::sea_orm::entity::prelude::*;
 
@@ -34,7 +34,7 @@ impl Store {
         let Some(item) = self.published(tx, publication).await? else {
             return Ok(false);
         };
-        let rows = accounts.iter().map(|&account_id| inbox::ActiveModel {
+        let rows = accounts.iter().map(|&account_id| row::ActiveModel {
             account_id: Set(account_id),
             item_id: Set(item.id),
             author_id: Set(item.author_id),
@@ -48,7 +48,7 @@ impl Store {
     /// Brings the newest items of `author` to `account`; what is pulled needs no bringing.
     pub(crate) async fn bring_newest(&self, tx: &Transaction, account: i64, author: i64, limit: u32) -> Result<()> {
         let items = self.newest_pushed(tx, author, limit).await?;
-        let rows = items.into_iter().map(|item| inbox::ActiveModel {
+        let rows = items.into_iter().map(|item| row::ActiveModel {
             account_id: Set(account),
             item_id: Set(item.id),
             author_id: Set(item.author_id),
@@ -60,9 +60,9 @@ impl Store {
 
     /// Removes what `author` has brought to `account`.
     pub(crate) async fn forget_author(&self, tx: &Transaction, account: i64, author: i64) -> Result<()> {
-        let rows = inbox::Entity::delete_many()
-            .filter(inbox::Column::AccountId.eq(account))
-            .filter(inbox::Column::AuthorId.eq(author));
+        let rows = row::Entity::delete_many()
+            .filter(row::Column::AccountId.eq(account))
+            .filter(row::Column::AuthorId.eq(author));
         rows.exec(tx).await.map(drop).map_err(into_error)
     }
 
@@ -92,23 +92,23 @@ impl Store {
 
     /// Removes the oldest entries of those of `accounts` who have more than a tenth too many, so that most insertions need not.
     async fn trim(&self, tx: &Transaction, accounts: &[i64]) -> Result<()> {
-        let n_entries = || Expr::expr(Func::count(Expr::col(inbox::Column::ItemId)));
+        let n_entries = || Expr::expr(Func::count(Expr::col(row::Column::ItemId)));
         let most = i64::from(self.inbox_max + self.inbox_max / 10);
-        let full: Vec<i64> = inbox::Entity::find()
+        let full: Vec<i64> = row::Entity::find()
             .select_only()
-            .column(inbox::Column::AccountId)
-            .filter(inbox::Column::AccountId.is_in(accounts.iter().copied()))
-            .group_by(inbox::Column::AccountId)
+            .column(row::Column::AccountId)
+            .filter(row::Column::AccountId.is_in(accounts.iter().copied()))
+            .group_by(row::Column::AccountId)
             .having(n_entries().gt(most))
             .into_tuple()
             .all(tx)
             .await
             .map_err(into_error)?;
         for account in full {
-            let first_to_go = inbox::Entity::find()
-                .filter(inbox::Column::AccountId.eq(account))
-                .order_by_desc(inbox::Column::PublishedAt)
-                .order_by_desc(inbox::Column::ItemId)
+            let first_to_go = row::Entity::find()
+                .filter(row::Column::AccountId.eq(account))
+                .order_by_desc(row::Column::PublishedAt)
+                .order_by_desc(row::Column::ItemId)
                 .offset(u64::from(self.inbox_max))
                 .limit(1);
             let Some(row) = first_to_go.one(tx).await.map_err(into_error)? else {
@@ -118,9 +118,9 @@ impl Store {
                 published_at: row.published_at,
                 item_id: row.item_id + 1,
             };
-            let rows = inbox::Entity::delete_many()
-                .filter(inbox::Column::AccountId.eq(account))
-                .filter(older(inbox::Column::PublishedAt, inbox::Column::ItemId, from));
+            let rows = row::Entity::delete_many()
+                .filter(row::Column::AccountId.eq(account))
+                .filter(older(row::Column::PublishedAt, row::Column::ItemId, from));
             rows.exec(tx).await.map_err(into_error)?;
         }
         Ok(())
@@ -128,14 +128,14 @@ impl Store {
 }
 
 /// Inserts `rows`, of which some may be there.
-async fn insert(tx: &Transaction, rows: Vec<inbox::ActiveModel>) -> Result<()> {
+async fn insert(tx: &Transaction, rows: Vec<row::ActiveModel>) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let unless_there = OnConflict::columns([inbox::Column::AccountId, inbox::Column::ItemId])
-        .do_nothing_on([inbox::Column::AccountId])
+    let unless_there = OnConflict::columns([row::Column::AccountId, row::Column::ItemId])
+        .do_nothing_on([row::Column::AccountId])
         .to_owned();
-    inbox::Entity::insert_many(rows)
+    row::Entity::insert_many(rows)
         .on_conflict(unless_there)
         .exec_without_returning(tx)
         .await

@@ -15,6 +15,11 @@ async fn embedded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict() {
+    cases::all(app(Shape::Strict)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apart() {
     cases::all(app(Shape::Apart(&[&["press"], &["feed"], &["relations"]]))).await;
 }

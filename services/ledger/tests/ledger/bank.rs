@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mosaic::{Code, Runtime, SeededRandom, SystemClock};
+use mosaic_api::ledger::v1::PostRequest;
 use mosaic_testing::{FreshDatabase, Shape, TestAppBuilder, engine_url};
 
 use crate::support::{Calls, builder, posting};
@@ -11,14 +12,9 @@ const ACCOUNTS: i64 = 5;
 const TRANSFERS: usize = 400;
 const AT_ONCE: usize = 20;
 
-async fn transfers_conserve_money(builder: TestAppBuilder) {
-    let seed = Runtime::system().random_u64();
-    eprintln!("seed {seed}");
-    let dice = Runtime::new(Arc::new(SystemClock), Arc::new(SeededRandom::new(seed)));
+fn transfers(dice: &Runtime) -> Vec<PostRequest> {
     let below = |bound: i64| dice.random_below(bound.unsigned_abs()) as i64;
-    let app = builder.start().await;
-    let calls = Calls::of(&app);
-    let mut postings = Vec::new();
+    let mut postings: Vec<PostRequest> = Vec::new();
     for n in 0..TRANSFERS {
         let (from, to, amount) = (below(ACCOUNTS) + 1, below(ACCOUNTS) + 1, below(80) + 1);
         let id = n.to_string();
@@ -27,10 +23,7 @@ async fn transfers_conserve_money(builder: TestAppBuilder) {
             0..=2 => posting(&id, &[("wechat", 0, -amount), ("author", to, amount)]),
             3 => posting(&id, &[("author", from, -amount), ("wechat", 0, amount)]),
             // one that was asked for before, with whatever content
-            4 if n > 0 => {
-                let again: &mosaic_api::ledger::v1::PostRequest = &postings[below(n as i64) as usize];
-                again.clone()
-            }
+            4 if n > 0 => postings[below(n as i64) as usize].clone(),
             _ if from == to => posting(&id, &[("author", from, -amount), ("platform", 0, amount)]),
             // two gets, one gives, accounts in no order
             _ => posting(
@@ -43,6 +36,16 @@ async fn transfers_conserve_money(builder: TestAppBuilder) {
             ),
         });
     }
+    postings
+}
+
+async fn transfers_conserve_money(builder: TestAppBuilder) {
+    let seed = Runtime::system().random_u64();
+    eprintln!("seed {seed}");
+    let dice = Runtime::new(Arc::new(SystemClock), Arc::new(SeededRandom::new(seed)));
+    let app = builder.start().await;
+    let calls = Calls::of(&app);
+    let postings = transfers(&dice);
     let (mut n_posted, mut n_refused) = (0, 0);
     for batch in postings.chunks(AT_ONCE) {
         let posted = futures::future::join_all(

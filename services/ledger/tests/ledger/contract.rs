@@ -17,23 +17,33 @@ macro_rules! in_every_shape {
     };
 }
 
-in_every_shape!(a_posting_is_booked_once_and_as_it_is);
+in_every_shape!(
+    a_posting_is_booked_once_and_as_it_is,
+    what_breaks_a_rule_leaves_nothing,
+    postings_are_listed_in_pages
+);
+
+fn income() -> PostRequest {
+    posting("1", &[("wechat", 0, -100), ("author", 7, 90), ("platform", 0, 10)])
+}
+
+fn named(biz_id: &str) -> GetPostingRequest {
+    GetPostingRequest {
+        biz: "test".to_owned(),
+        biz_id: biz_id.to_owned(),
+    }
+}
 
 async fn a_posting_is_booked_once_and_as_it_is(shape: Shape) {
     let app = builder(shape).start().await;
     let Calls { ledger, cx } = &Calls::of(&app);
-    let calls = Calls::of(&app);
-    let income = posting("1", &[("wechat", 0, -100), ("author", 7, 90), ("platform", 0, 10)]);
-    let posted = ledger.post(cx, income.clone()).await.unwrap();
+    let posted = ledger.post(cx, income()).await.unwrap();
     let reordered = PostRequest {
-        entries: income.entries.iter().rev().cloned().collect(),
-        ..income.clone()
+        entries: income().entries.into_iter().rev().collect(),
+        ..income()
     };
-    assert_eq!(
-        ledger.post(cx, reordered).await.unwrap(),
-        posted,
-        "the same posting again"
-    );
+    let again = ledger.post(cx, reordered).await.unwrap();
+    assert_eq!(again, posted, "the same posting again");
     for entries in [
         [("wechat", 0, -100), ("author", 8, 90), ("platform", 0, 10)],
         [("wechat", 0, -100), ("author", 7, 80), ("platform", 0, 20)],
@@ -41,67 +51,64 @@ async fn a_posting_is_booked_once_and_as_it_is(shape: Shape) {
         let other = ledger.post(cx, posting("1", &entries)).await.unwrap_err();
         assert_eq!((other.code(), other.reason()), (Code::AlreadyExists, "POSTING_DIFFERS"));
     }
-    let named = |biz_id: &str| GetPostingRequest {
-        biz: "test".to_owned(),
-        biz_id: biz_id.to_owned(),
-    };
     assert_eq!(ledger.get_posting(cx, named("1")).await.unwrap(), posted);
-    assert_eq!(
-        ledger.get_posting(cx, named("2")).await.unwrap_err().code(),
-        Code::NotFound
-    );
+    let unknown = ledger.get_posting(cx, named("2")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    app.stop().await;
+}
 
-    let too_much = ledger
-        .post(cx, posting("2", &[("author", 7, -91), ("wechat", 0, 91)]))
-        .await
-        .unwrap_err();
-    assert_eq!(too_much.reason(), "BALANCE_TOO_LOW");
-    let strict = PostRequest {
+async fn what_breaks_a_rule_leaves_nothing(shape: Shape) {
+    let app = builder(shape).start().await;
+    let calls = Calls::of(&app);
+    let Calls { ledger, cx } = &calls;
+    ledger.post(cx, income()).await.unwrap();
+    let above_fifty = PostRequest {
         floors: vec![Floor {
             account: Some(account("author", 7)),
             min_fen: 50,
         }],
         ..posting("2", &[("author", 7, -41), ("wechat", 0, 41)])
     };
-    assert_eq!(ledger.post(cx, strict).await.unwrap_err().reason(), "BALANCE_TOO_LOW");
-    assert_eq!(
-        ledger.get_posting(cx, named("2")).await.unwrap_err().code(),
-        Code::NotFound,
-        "nothing is left of it"
-    );
-    assert_eq!(
-        (calls.balance("author", 7).await, calls.balance("wechat", 0).await),
-        (90, -100)
-    );
-    let odd = ledger
-        .post(cx, posting("2", &[("author", 7, -1), ("wechat", 0, 2)]))
-        .await
-        .unwrap_err();
-    assert_eq!(odd.reason(), "POSTING_UNBALANCED");
+    for (refused, reason) in [
+        (
+            posting("2", &[("author", 7, -91), ("wechat", 0, 91)]),
+            "BALANCE_TOO_LOW",
+        ),
+        (above_fifty, "BALANCE_TOO_LOW"),
+        (
+            posting("2", &[("author", 7, -1), ("wechat", 0, 2)]),
+            "POSTING_UNBALANCED",
+        ),
+    ] {
+        let error = ledger.post(cx, refused).await.unwrap_err();
+        assert_eq!(error.reason(), reason);
+        let left = ledger.get_posting(cx, named("2")).await.unwrap_err();
+        assert_eq!(left.code(), Code::NotFound, "nothing is left of it");
+    }
+    let balances = (calls.balance("author", 7).await, calls.balance("wechat", 0).await);
+    assert_eq!(balances, (90, -100));
+    app.stop().await;
+}
 
-    ledger
-        .post(cx, posting("2", &[("author", 7, -90), ("wechat", 0, 90)]))
-        .await
-        .unwrap();
-    let window = |cursor: String| ListPostingsRequest {
-        biz: "test".to_owned(),
-        from_us: posted.at_us,
-        to_us: i64::MAX,
-        cursor,
-        limit: 1,
-    };
-    let first = ledger.list_postings(cx, window(String::new())).await.unwrap();
-    assert_eq!(first.postings, [posted]);
-    let second = ledger.list_postings(cx, window(first.next_cursor)).await.unwrap();
-    assert_eq!(second.postings[0].biz_id, "2");
-    assert!(
-        ledger
-            .list_postings(cx, window(second.next_cursor))
-            .await
-            .unwrap()
-            .postings
-            .is_empty()
-    );
+async fn postings_are_listed_in_pages(shape: Shape) {
+    let app = builder(shape).start().await;
+    let Calls { ledger, cx } = &Calls::of(&app);
+    let first = ledger.post(cx, income()).await.unwrap();
+    let payout = posting("2", &[("author", 7, -90), ("wechat", 0, 90)]);
+    let second = ledger.post(cx, payout).await.unwrap();
+    let mut cursor = String::new();
+    for expected in [vec![first.clone()], vec![second], vec![]] {
+        let window = ListPostingsRequest {
+            biz: "test".to_owned(),
+            from_us: first.at_us,
+            to_us: i64::MAX,
+            cursor,
+            limit: 1,
+        };
+        let page = ledger.list_postings(cx, window).await.unwrap();
+        assert_eq!(page.postings, expected);
+        cursor = page.next_cursor;
+    }
     app.stop().await;
 }
 

@@ -188,12 +188,12 @@ async fn refund(cx: &Context, database: &Database, body: &[u8]) -> Result<Said> 
     let Ok(asked) = serde_json::from_slice::<RefundBody>(body) else {
         return no(StatusCode::BAD_REQUEST, "PARAM_ERROR");
     };
-    if let Some(there) = store::find_refund(database.connection(), &asked.out_refund_no).await? {
-        return yes(&shown_refund(&there));
-    }
     let now = cx.runtime().now().as_micros();
     let refunded = store::change(database, &asked.out_trade_no, |trade| {
         let is_whole = asked.amount.refund == trade.amount_fen && asked.amount.total == trade.amount_fen;
+        if trade.state == "REFUND" && trade.out_refund_no == asked.out_refund_no {
+            return Some(());
+        }
         (trade.state == "SUCCESS" && is_whole).then(|| {
             trade.state = "REFUND".to_owned();
             trade.out_refund_no.clone_from(&asked.out_refund_no);

@@ -35,16 +35,8 @@ async fn events_make_the_lists(shape: Shape) {
     press.publish(&cx, &[likes(3, 5)]).await;
     let now = app.runtime().now();
     let ago = |secs| now.minus(Duration::from_secs(secs)).as_micros();
-    press
-        .publish(
-            &cx,
-            &[
-                published(1, ago(3600)),
-                published(2, ago(3600)),
-                published(3, ago(3600)),
-            ],
-        )
-        .await;
+    let news = [1, 2, 3].map(|id| published(id, ago(3600)));
+    press.publish(&cx, &news).await;
     press
         .publish(
             &cx,

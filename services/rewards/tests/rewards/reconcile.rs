@@ -106,66 +106,72 @@ async fn a_payment_without_a_reward() {
     app.stop().await;
 }
 
+/// Kind, expected and found amount in fen.
+type Found = (DisagreementKind, i64, i64);
+
+/// Whose table is changed, how, and what the reconciler says of it.
+const TAMPERED: [(&str, &str, &[Found]); 8] = [
+    (
+        "rewards",
+        "UPDATE reward SET state = 'failed'",
+        &[(DisagreementKind::RewardBehindPayment, 100, 0)],
+    ),
+    (
+        "rewards",
+        "DELETE FROM reward",
+        &[(DisagreementKind::PaymentWithoutReward, 0, 100)],
+    ),
+    (
+        "rewards",
+        "UPDATE reward SET amount_fen = 10",
+        &[
+            (DisagreementKind::PaymentAmountDiffers, 10, 100),
+            (DisagreementKind::PostingDiffers, 10, 100),
+        ],
+    ),
+    (
+        "payments",
+        "DELETE FROM payment",
+        &[
+            (DisagreementKind::RewardWithoutPayment, 100, 0),
+            (DisagreementKind::PostingWithoutPayment, 0, 100),
+        ],
+    ),
+    (
+        "payments",
+        "UPDATE payment SET state = 'refunded', refunded_at = paid_at",
+        &[
+            (DisagreementKind::RewardBehindRefund, 0, 100),
+            (DisagreementKind::PostingMissing, 100, 0),
+        ],
+    ),
+    (
+        "ledger",
+        "DELETE FROM posting",
+        &[(DisagreementKind::PostingMissing, 100, 0)],
+    ),
+    (
+        "ledger",
+        "UPDATE entry SET owner = 5 WHERE kind = 'author'",
+        &[(DisagreementKind::PostingDiffers, 100, 100)],
+    ),
+    (
+        "payments",
+        "UPDATE payment SET parked_reason = 'paid_twice', parked_at = paid_at",
+        &[(DisagreementKind::PaymentParked, 100, 0)],
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_book_is_tampered_with() {
-    for (module, sql, want) in [
-        (
-            "rewards",
-            "UPDATE reward SET state = 'failed'",
-            vec![(DisagreementKind::RewardBehindPayment, 100, 0)],
-        ),
-        (
-            "rewards",
-            "DELETE FROM reward",
-            vec![(DisagreementKind::PaymentWithoutReward, 0, 100)],
-        ),
-        (
-            "rewards",
-            "UPDATE reward SET amount_fen = 10",
-            vec![
-                (DisagreementKind::PaymentAmountDiffers, 10, 100),
-                (DisagreementKind::PostingDiffers, 10, 100),
-            ],
-        ),
-        (
-            "payments",
-            "DELETE FROM payment",
-            vec![
-                (DisagreementKind::RewardWithoutPayment, 100, 0),
-                (DisagreementKind::PostingWithoutPayment, 0, 100),
-            ],
-        ),
-        (
-            "payments",
-            "UPDATE payment SET state = 'refunded', refunded_at = paid_at",
-            vec![
-                (DisagreementKind::RewardBehindRefund, 0, 100),
-                (DisagreementKind::PostingMissing, 100, 0),
-            ],
-        ),
-        (
-            "ledger",
-            "DELETE FROM posting",
-            vec![(DisagreementKind::PostingMissing, 100, 0)],
-        ),
-        (
-            "ledger",
-            "UPDATE entry SET owner = 5 WHERE kind = 'author'",
-            vec![(DisagreementKind::PostingDiffers, 100, 100)],
-        ),
-        (
-            "payments",
-            "UPDATE payment SET parked_reason = 'paid_twice', parked_at = paid_at",
-            vec![(DisagreementKind::PaymentParked, 100, 0)],
-        ),
-    ] {
+    for (module, sql, want) in TAMPERED {
         let app = started().await;
         let calls = Calls::of(&app);
         let id = payed(&calls, 100).await;
         tamper(&app, module, sql).await;
         let want: Vec<_> = want
-            .into_iter()
-            .map(|(kind, expected, found)| (kind, id, expected, found))
+            .iter()
+            .map(|&(kind, expected, found)| (kind, id, expected, found))
             .collect();
         assert_eq!(found(&report(&calls, false).await), want, "{module}: {sql}");
         app.stop().await;
