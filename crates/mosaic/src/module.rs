@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) grpc: Mutex<Option<GrpcServer>>,
     pub(crate) edge: Mutex<Option<EdgeBuilder>>,
+    /// How many modules share the limits of the process.
+    pub(crate) n_modules: usize,
     pub(crate) databases: Mutex<Vec<(String, Database)>>,
     pub(crate) services: Mutex<Vec<&'static ServiceDescriptor>>,
 }
@@ -328,7 +330,7 @@ pub(crate) async fn open_database(
     let config = &shared.database;
     let url = database_url(url, &shared.data);
     let options = Options {
-        max_connections: config.max_connections,
+        max_connections: connections_of_module(config.max_connections, shared.n_modules, url.starts_with("sqlite:")),
         acquire_timeout: config.acquire_timeout,
         slow_query: config.slow_query,
         ..Options::default()
@@ -351,10 +353,40 @@ pub(crate) async fn open_database(
     }
 }
 
+/// A server has a limit for everybody, which a process of many modules would reach alone; files have none.
+fn connections_of_module(of_process: u32, n_modules: usize, is_file: bool) -> u32 {
+    let share = of_process / u32::try_from(n_modules).unwrap_or(u32::MAX).max(1);
+    share.max(if is_file { 8 } else { 3 })
+}
+
 /// `sqlite:` alone means the data directory; everything else is taken as it is.
 fn database_url(url: &EngineUrl, data: &Path) -> String {
     match url.expose() {
         "sqlite:" => format!("sqlite:{}/", data.display()),
         other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_share_the_connections_of_a_process() {
+        for (of_process, n_modules, of_server, of_file) in [
+            (48, 1, 48, 48),
+            (48, 4, 12, 12),
+            (48, 16, 3, 8),
+            (10, 16, 3, 8),
+            (160, 16, 10, 10),
+            (48, 0, 48, 48),
+        ] {
+            let share = |is_file| connections_of_module(of_process, n_modules, is_file);
+            assert_eq!(
+                (share(false), share(true)),
+                (of_server, of_file),
+                "{of_process} {n_modules}"
+            );
+        }
     }
 }

@@ -79,7 +79,8 @@ impl Process {
         let background = task_group();
         let tls = tls::open(runtime, &base.tls, &settings)?;
         let draining = listeners.stop_signal();
-        let (shared, discovery) = shared(runtime, &settings, &base, &background, tls.clone(), draining).await?;
+        let (shared, discovery) =
+            shared(runtime, &settings, &base, &background, tls.clone(), draining, &chosen).await?;
         let shared = Arc::new(shared);
         let databases = shared.clone();
         let health = Health::new(metrics.clone(), shared.verifier.clone(), move || {
@@ -215,6 +216,7 @@ async fn shared(
     background: &TaskGroup,
     tls: Option<Tls>,
     draining: StopSignal,
+    chosen: &[&Definition],
 ) -> Result<(Shared, Discovery), StartError> {
     let mode = base.platform.mode;
     tokio::fs::create_dir_all(&base.platform.data).await.map_err(|cause| {
@@ -269,6 +271,7 @@ async fn shared(
         grpc: Some(GrpcServer::new(inbound, rules.clone())).into(),
         edge: Some(EdgeBuilder::default()).into(),
         rules,
+        n_modules: chosen.iter().filter(|module| !module.always).count(),
         databases: Vec::new().into(),
         services: Vec::new().into(),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mosaic::{Code, ManualClock, Runtime, SystemRandom, Timestamp};
 use mosaic_api::payments::v1::{
-    GetBillRequest, GetRequest, ListSettledRequest, PaymentKind, PaymentState, PrepayRequest, RefundRequest,
+    GetBillRequest, GetRequest, ListSettledRequest, Payment, PaymentKind, PaymentState, PrepayRequest, RefundRequest,
     SyncRequest,
 };
 use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
@@ -90,13 +90,28 @@ pub(crate) async fn journey(builder: TestAppBuilder) {
         "PAYMENT_OVER"
     );
 
+    given_back_once(&app).await;
+    settled_is_listed(&app, &paid).await;
+    let unknown = GetRequest {
+        biz: "other".to_owned(),
+        trade_no: "T1".to_owned(),
+    };
+    assert_eq!(payments.get(&cx, unknown).await.unwrap_err().code(), Code::NotFound);
+    app.stop().await;
+}
+
+async fn given_back_once(app: &TestApp) {
+    let (payments, cx) = (client(app), cx(app));
     let refunds = (0..20).map(|_| payments.refund(&cx, refund("T1", "F1")));
     for refunded in futures::future::join_all(refunds).await {
         assert_eq!(refunded.unwrap().state(), PaymentState::Refunded);
     }
     let other = payments.refund(&cx, refund("T1", "F2")).await.unwrap_err();
     assert_eq!(other.reason(), "PAYMENT_NOT_PAID", "given back once");
+}
 
+async fn settled_is_listed(app: &TestApp, paid: &Payment) {
+    let (payments, cx) = (client(app), cx(app));
     let window = ListSettledRequest {
         biz: "test".to_owned(),
         from_us: paid.paid_at_us,
@@ -105,19 +120,13 @@ pub(crate) async fn journey(builder: TestAppBuilder) {
         limit: 1,
     };
     let settled = payments.list_settled(&cx, window.clone()).await.unwrap();
-    assert_eq!(settled.payments, [payment(&app, "T1").await]);
+    assert_eq!(settled.payments, [payment(app, "T1").await]);
     let next = ListSettledRequest {
         cursor: settled.next_cursor,
         ..window
     };
     assert_eq!(payments.list_settled(&cx, next).await.unwrap().payments, []);
-    bill_has(&app, &paid.out_trade_no).await;
-    let unknown = GetRequest {
-        biz: "other".to_owned(),
-        trade_no: "T1".to_owned(),
-    };
-    assert_eq!(payments.get(&cx, unknown).await.unwrap_err().code(), Code::NotFound);
-    app.stop().await;
+    bill_has(app, &paid.out_trade_no).await;
 }
 
 async fn bill_has(app: &TestApp, out_trade_no: &str) {

@@ -24,73 +24,81 @@ fn a_score_falls_with_age_and_rises_with_likes() {
     }
 }
 
-#[test]
-fn events_in_any_order_end_alike() {
-    const MINUTE: i64 = 60_000 << 12;
-    let published = |at: i64| Change::Published {
+const MINUTE: i64 = 60_000 << 12;
+const WITHDRAWN: Change = Change::Withdrawn { author: 7 };
+
+const fn published(at: i64) -> Change {
+    Change::Published {
         author: 7,
         published_at: at,
-    };
-    let withdrawn = Change::Withdrawn { author: 7 };
-    let cases: [(&str, &[(Change, i64)], Option<i64>); 10] = [
-        ("published", &[(published(1), 1)], Some(0)),
-        (
-            "liked before it is published",
-            &[(Change::Likes(3), 2), (published(1), 1)],
-            Some(3),
-        ),
-        ("liked, never published", &[(Change::Likes(3), 2)], None),
-        (
-            "repeated",
-            &[
-                (published(1), 1),
-                (Change::Likes(3), 2),
-                (Change::Likes(3), 2),
-                (published(1), 1),
-            ],
-            Some(3),
-        ),
-        (
-            "withdrawn",
-            &[(published(1), 1), (Change::Likes(3), 2), (withdrawn, 3)],
-            None,
-        ),
-        (
-            "withdrawn and published again keeps its likes",
-            &[
-                (published(1), 1),
-                (Change::Likes(3), 2),
-                (withdrawn, 3),
-                (published(1), 4),
-            ],
-            Some(3),
-        ),
-        (
-            "unliked",
-            &[(published(1), 1), (Change::Likes(3), 2), (Change::Likes(0), 3)],
-            Some(0),
-        ),
-        (
-            "clocks of two publishers differ a little",
-            &[(published(1), 1), (Change::Likes(3), MINUTE), (Change::Likes(4), 1)],
-            Some(4),
-        ),
-        (
-            "likes given up and handled again much later",
-            &[
-                (published(1), 1),
-                (Change::Likes(9), 3 * MINUTE),
-                (Change::Likes(4), MINUTE),
-            ],
-            Some(9),
-        ),
-        (
-            "a publication given up and handled again after the withdrawal",
-            &[(withdrawn, 3 * MINUTE), (published(1), MINUTE)],
-            None,
-        ),
-    ];
-    for (name, events, expected) in cases {
+    }
+}
+
+/// A name, the changes with the numbers of their events in the order in which they come, and the likes it is ranked with.
+type Story = (&'static str, &'static [(Change, i64)], Option<i64>);
+
+const STORIES: [Story; 10] = [
+    ("published", &[(published(1), 1)], Some(0)),
+    (
+        "liked before it is published",
+        &[(Change::Likes(3), 2), (published(1), 1)],
+        Some(3),
+    ),
+    ("liked, never published", &[(Change::Likes(3), 2)], None),
+    (
+        "repeated",
+        &[
+            (published(1), 1),
+            (Change::Likes(3), 2),
+            (Change::Likes(3), 2),
+            (published(1), 1),
+        ],
+        Some(3),
+    ),
+    (
+        "withdrawn",
+        &[(published(1), 1), (Change::Likes(3), 2), (WITHDRAWN, 3)],
+        None,
+    ),
+    (
+        "withdrawn and published again keeps its likes",
+        &[
+            (published(1), 1),
+            (Change::Likes(3), 2),
+            (WITHDRAWN, 3),
+            (published(1), 4),
+        ],
+        Some(3),
+    ),
+    (
+        "unliked",
+        &[(published(1), 1), (Change::Likes(3), 2), (Change::Likes(0), 3)],
+        Some(0),
+    ),
+    (
+        "clocks of two publishers differ a little",
+        &[(published(1), 1), (Change::Likes(3), MINUTE), (Change::Likes(4), 1)],
+        Some(4),
+    ),
+    (
+        "likes given up and handled again much later",
+        &[
+            (published(1), 1),
+            (Change::Likes(9), 3 * MINUTE),
+            (Change::Likes(4), MINUTE),
+        ],
+        Some(9),
+    ),
+    (
+        "a publication given up and handled again after the withdrawal",
+        &[(WITHDRAWN, 3 * MINUTE), (published(1), MINUTE)],
+        None,
+    ),
+];
+
+#[test]
+fn events_in_any_order_end_alike() {
+    for (name, events, expected) in STORIES {
         let mut item = Item::default();
         for (change, at) in events {
             item.apply(*change, *at);
