@@ -191,6 +191,11 @@ impl TestApp {
         .await
     }
 
+    /// Ends one process as a signal does; those behind it move up.
+    pub async fn stop_process(&mut self, position: usize) {
+        self.processes.remove(position).stop().await;
+    }
+
     /// Ends the processes as a signal does.
     pub async fn stop(self) {
         for process in self.processes {

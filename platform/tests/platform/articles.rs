@@ -20,21 +20,21 @@ in_every_shape!(
     search_finds_what_is_published,
 );
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn edit(user: &User, id: i64, title: &str, content: &str) -> Value {
+pub(crate) async fn edit(user: &User, id: i64, title: &str, content: &str) -> Value {
     let body = json!({"id": id, "title": title, "content": content});
     user.caller.post("/articles/edit", body).await.json()
 }
 
-async fn publish(user: &User, id: i64, title: &str, content: &str) -> i64 {
+pub(crate) async fn publish(user: &User, id: i64, title: &str, content: &str) -> i64 {
     let body = json!({"id": id, "title": title, "content": content});
     let reply = user.caller.post("/articles/publish", body).await;
     assert_eq!(reply.json()["code"], 0, "{}", reply.text);
     reply.json()["data"].as_i64().expect("an id")
 }
 
-async fn read(user: &User, id: i64) -> Value {
+pub(crate) async fn read(user: &User, id: i64) -> Value {
     user.caller.get(&format!("/articles/pub/{id}")).await.json()
 }
 
@@ -46,12 +46,12 @@ async fn list(user: &User) -> Vec<Value> {
     reply.json()["data"].as_array().expect("a list").clone()
 }
 
-fn ids(reply: &Reply) -> Vec<i64> {
+pub(crate) fn ids(reply: &Reply) -> Vec<i64> {
     let list = reply.json()["data"].as_array().cloned().unwrap_or_default();
     list.iter().filter_map(|article| article["id"].as_i64()).collect()
 }
 
-async fn two(app: &TestApp) -> (User, User) {
+pub(crate) async fn two(app: &TestApp) -> (User, User) {
     (content_user(app, "a@b.com").await, content_user(app, "r@b.com").await)
 }
 

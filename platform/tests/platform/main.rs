@@ -3,17 +3,20 @@
 
 mod admin;
 mod articles;
+mod articles_races;
 mod authorisation;
 mod bodies;
 mod consequences;
 mod content;
 mod engines;
 mod framing;
+mod governance;
 mod guessing;
 mod homestay;
 mod lifecycle;
 mod privacy;
 mod program;
 mod races;
+mod rewards;
 mod support;
 mod tokens;

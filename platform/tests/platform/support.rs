@@ -6,7 +6,15 @@ use serde_json::{Value, json};
 /// Products and the public port in one process, capabilities in two others: who asks comes before whom he asks.
 pub(crate) const APART: Shape = Shape::Apart(&[
     &["edge", "homestay", "content"],
-    &["interaction", "comments", "relations", "ranking", "feed", "search", "rewards"],
+    &[
+        "interaction",
+        "comments",
+        "relations",
+        "ranking",
+        "feed",
+        "search",
+        "rewards",
+    ],
     &["identity", "users", "messaging", "blobs", "payments", "ledger"],
 ]);
 
