@@ -15,6 +15,7 @@ pub(crate) async fn install(m: &mut Module) -> Result<()> {
     m.routes(content::v1::users_routes(m.client()));
     m.routes(content::v1::oauth2_routes(m.client()));
     m.routes(content::v1::articles_routes(m.client()));
+    m.routes(content::v1::collections_routes(m.client()));
     m.routes(content::v1::article_comments_routes(m.client()));
     m.routes(content::v1::follows_routes(m.client()));
     m.routes(content::v1::rewards_routes(m.client()));

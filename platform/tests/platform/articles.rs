@@ -12,6 +12,7 @@ in_every_shape!(
     publish_shows_and_withdraw_hides,
     ids_and_pages_that_are_none,
     likes_and_collections_are_counted,
+    collected_articles_are_in_folders,
     readings_are_counted_and_remembered,
     comments_are_threads,
     comments_go_with_their_thread,
@@ -220,6 +221,62 @@ async fn likes_and_collections_are_counted(shape: Shape) {
         .post("/articles/pub/collect", json!({"id": id, "cid": 77}))
         .await;
     assert_eq!(none.parts(), (200, failure(4, "收藏夹不存在")));
+    app.stop().await;
+}
+
+async fn collected_articles_are_in_folders(shape: Shape) {
+    let app = start(shape).await;
+    let (author, reader) = two(&app).await;
+    let (first, second) = (
+        publish(&author, 0, "一", "内容").await,
+        publish(&author, 0, "二", "内容").await,
+    );
+    let post = async |path: &str, body: Value| reader.caller.post(path, body).await.parts().1;
+    let made = post("/collections/create", json!({"name": " 待读 "})).await;
+    let cid = made["data"].as_i64().expect("a folder");
+    for (name, said) in [
+        ("待读", "收藏夹已存在"),
+        (" ", "收藏夹名称不能为空"),
+        (&"长".repeat(65), "收藏夹名称过长"),
+    ] {
+        let refused = post("/collections/create", json!({"name": name})).await;
+        assert_eq!(refused, failure(4, said));
+    }
+    for (id, cid) in [(first, 0), (second, cid), (first, cid)] {
+        assert_eq!(post("/articles/pub/collect", json!({"id": id, "cid": cid})).await, ok());
+    }
+    let collected = async |query: String| {
+        let reply = reader
+            .caller
+            .get(&format!("/collections/articles?{query}"))
+            .await
+            .json();
+        reply["data"].as_array().unwrap_or_else(|| panic!("{reply}")).clone()
+    };
+    let ids = |entries: &[Value]| Vec::from_iter(entries.iter().map(|entry| entry["article"]["id"].clone()));
+    let page = collected(format!("cid={cid}&limit=1")).await;
+    assert_eq!(ids(&page), [first], "it has moved");
+    let cursor = page[0]["cursor"].as_str().unwrap();
+    assert_eq!(
+        ids(&collected(format!("cid={cid}&limit=1&before={cursor}")).await),
+        [second]
+    );
+    assert!(collected("cid=0".to_owned()).await.is_empty());
+
+    assert_eq!(
+        post("/collections/rename", json!({"cid": cid, "name": "读过"})).await,
+        ok()
+    );
+    let folders = reader.caller.get("/collections").await.json()["data"].clone();
+    assert_eq!(
+        folders,
+        json!([{"cid": 0, "name": "默认收藏夹"}, {"cid": cid, "name": "读过"}])
+    );
+    let others = author.caller.post("/collections/delete", json!({"cid": cid})).await;
+    assert_eq!(others.parts(), (200, failure(4, "收藏夹不存在")), "another's");
+    assert_eq!(post("/collections/delete", json!({"cid": cid})).await, ok());
+    assert_eq!(ids(&collected("cid=0".to_owned()).await), [first, second]);
+    assert_eq!(read(&reader, first).await["data"]["collectCnt"], 1);
     app.stop().await;
 }
 

@@ -26,7 +26,7 @@ use crate::support::{content_login, content_user, in_every_shape, start};
 in_every_shape!(every_route_asks_who_calls, every_method_asks_who_calls);
 
 /// Every service of the platform; one that is missing here fails `nothing_is_forgotten`.
-const SERVICES: [&ServiceDescriptor; 20] = [
+const SERVICES: [&ServiceDescriptor; 21] = [
     &identity::IDENTITY,
     &users::USERS,
     &messaging::MESSAGING,
@@ -44,6 +44,7 @@ const SERVICES: [&ServiceDescriptor; 20] = [
     &content::USERS,
     &content::OAUTH2,
     &content::ARTICLES,
+    &content::COLLECTIONS,
     &content::ARTICLE_COMMENTS,
     &content::FOLLOWS,
     &content::REWARDS,

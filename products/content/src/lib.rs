@@ -4,6 +4,7 @@
 //! follows, rankings, search and money are capabilities that it asks.
 
 mod articles;
+mod collections;
 mod comments;
 mod degrade;
 mod follows;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use mosaic::config::{Raw, Value};
 use mosaic::{Module, Result};
 use mosaic_api::content::v1::{
-    ArticleCommentsServer, ArticlesServer, FollowsServer, Oauth2Server, RewardsServer, UsersServer,
+    ArticleCommentsServer, ArticlesServer, CollectionsServer, FollowsServer, Oauth2Server, RewardsServer, UsersServer,
 };
 
 use articles::Articles;
@@ -27,6 +28,7 @@ use articles::index;
 use articles::model::Clockface;
 use articles::show::Show;
 use articles::store::{MIGRATIONS, Store};
+use collections::Collections;
 use comments::ArticleComments;
 use degrade::Degrade;
 use follows::Follows;
@@ -111,6 +113,8 @@ async fn install_articles(m: &mut Module, config: &ContentConfig) -> Result<()> 
     let reads = m.reporter();
     let articles = Articles::new(store.clone(), show.clone(), m.client(), m.client(), reads);
     m.serve(ArticlesServer::new(Arc::new(articles)));
+    let collections = Collections::new(store.clone(), show.clone());
+    m.serve(CollectionsServer::new(Arc::new(collections)));
     let comments = ArticleComments::new(store.clone(), show.clone(), m.client());
     m.serve(ArticleCommentsServer::new(Arc::new(comments)));
     let follows = Follows::new(store.clone(), show, m.client(), m.client());

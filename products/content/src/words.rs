@@ -27,6 +27,8 @@ pub(crate) fn in_our_words(error: Error) -> Error {
         "COMMENT_NOT_FOUND" => Some("评论不存在"),
         "ITEM_GONE" => Some("文章不存在"),
         "FOLDER_NOT_FOUND" => Some("收藏夹不存在"),
+        "FOLDER_EXISTS" => Some("收藏夹已存在"),
+        "FOLDERS_TOO_MANY" => Some("收藏夹太多"),
         "SELF_FOLLOW" => Some("不能关注自己"),
         "TOO_MANY_FOLLOWEES" => Some("关注的人太多"),
         "FEED_CURSOR_INVALID" => Some("分页参数错误"),

@@ -6,6 +6,7 @@ pub(crate) mod index;
 pub(crate) mod model;
 pub(crate) mod show;
 pub(crate) mod store;
+pub(crate) mod timeline;
 
 use mosaic::events::Reporter;
 use mosaic::sql::micros;
@@ -16,7 +17,7 @@ use mosaic_api::content::v1::{
     SearchResponse, TopByLikesRequest, WithdrawRequest,
 };
 use mosaic_api::events::ArticleRead;
-use mosaic_api::interaction::v1::{Cursor, ListHistoryRequest, SetCollectedRequest, SetLikeRequest};
+use mosaic_api::interaction::v1::{ListHistoryRequest, SetCollectedRequest, SetLikeRequest};
 use mosaic_api::ranking::v1::{GetHotRequest, GetTopRequest, RankingClient};
 use mosaic_api::search::v1::{self as search, SearchClient};
 
@@ -187,29 +188,20 @@ impl proto::Articles for Articles {
 
     async fn history(&self, cx: &Context, request: HistoryRequest) -> Result<History> {
         let account = cx.account()?;
-        let limit = page_limit(request.limit)?;
-        let before = match request.before.as_str() {
-            "" => None,
-            text => Some(parse_cursor(text)?),
-        };
         let request = ListHistoryRequest {
             account_id: account.get(),
             biz: BIZ.to_owned(),
-            before,
-            limit,
+            before: timeline::parse_cursor(&request.before)?,
+            limit: page_limit(request.limit)?,
         };
         let read = self.show.interaction.list_history(cx, request).await;
         let read = read.map_err(in_our_words)?.entries;
-        let articles = self.listed(cx, read.iter().map(|entry| entry.biz_id)).await?;
-        let mut articles = articles.into_iter().peekable();
-        let entries = read.into_iter().filter_map(|entry| {
-            // Those that were withdrawn meanwhile are missing; the rest is in order.
-            let article = articles.next_if(|article| article.id == entry.biz_id)?;
-            Some(HistoryEntry {
-                article: Some(article),
-                read_at: self.show.time(entry.at_us),
-                cursor: format!("{}-{}", entry.at_us, entry.biz_id),
-            })
+        let marks: Vec<_> = read.iter().map(|entry| (entry.biz_id, entry.at_us)).collect();
+        let entries = timeline::entries(cx, &self.store, &self.show, &marks).await?;
+        let entries = entries.into_iter().map(|entry| HistoryEntry {
+            article: Some(entry.article),
+            read_at: entry.at,
+            cursor: entry.cursor,
         });
         Ok(History {
             entries: entries.collect(),
@@ -304,13 +296,4 @@ pub(crate) fn page_limit(limit: i64) -> Result<u32> {
         0 => PAGE_DEFAULT,
         limit => limit,
     })
-}
-
-fn parse_cursor(text: &str) -> Result<Cursor> {
-    let parts = text
-        .split_once('-')
-        .and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
-    let (at_us, biz_id) =
-        parts.ok_or_else(|| Error::invalid_argument("PAGE_INVALID", "分页参数错误").numbered(number::USER))?;
-    Ok(Cursor { at_us, biz_id })
 }
