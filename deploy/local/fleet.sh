@@ -8,7 +8,7 @@
 #   deploy/local/fleet.sh restart NAME       SIGTERM if it runs, then start it and wait until it is ready
 #   deploy/local/fleet.sh logs NAME [ARGS]   show the log, or what `tail ARGS` shows of it: logs users-1 -f
 #
-# NAME is edge, identity-1, identity-2, users-1, users-2 or messaging. `up` twice is as good as once. Everything listens
+# NAME is edge, social, identity-1, identity-2, users-1, users-2 or messaging. `up` twice is as good as once. Everything listens
 # on 127.0.0.1 only, in development mode. Ports are chosen at the first `up` and kept, as are the secrets.
 #
 #   FLEET_DIR       configuration, logs, ports    ~/.cache/mosaic/fleet
@@ -23,12 +23,16 @@ DIR=${FLEET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/mosaic/fleet}
 PROGRAM=${FLEET_PROGRAM:-${CARGO_TARGET_DIR:-$HERE/../../target}/debug/platform}
 FIRST_PORT=${FLEET_PORT:-18080}
 WAIT=${FLEET_WAIT:-60}
-NAMES="messaging identity-1 identity-2 users-1 users-2 edge"
+NAMES="messaging identity-1 identity-2 users-1 users-2 social edge"
 
 say() { printf '%s\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; return 1; }
 
-modules_of() { case $1 in edge) say edge,homestay,content ;; *) say "${1%-[0-9]}" ;; esac; }
+SOCIAL=interaction,comments,relations,feed,ranking,search,blobs,payments,ledger,rewards
+
+modules_of() {
+    case $1 in edge) say edge,homestay,content ;; social) say "$SOCIAL" ;; *) say "${1%-[0-9]}" ;; esac
+}
 
 # ---- one process -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ peer_key = "$(cat "$DIR/peer.key")"
 url = "$MOSAIC_TEST_ETCD/fleet?ttl=5s"
 [database]
 url = "${MOSAIC_TEST_POSTGRES%/*}/mosaic_fleet"
-max_connections = 8
+max_connections = 24
 [cache]
 url = "$MOSAIC_TEST_REDIS"
 [identity]
