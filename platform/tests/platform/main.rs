@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod admin;
+mod alerts;
 mod articles;
 mod articles_races;
 mod authorisation;

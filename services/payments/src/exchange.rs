@@ -61,7 +61,7 @@ pub(crate) async fn notified(
         Err(NotTaken::Refused(refusal)) => refused(&refusal),
         Err(NotTaken::Failed(error)) => failed(&error),
     };
-    metrics::counter!("mosaic_payment_notices_total", "answer" => what).increment(1);
+    metrics::counter!("payments_notices_total", "answer" => what).increment(1);
     let body = RefusalBody {
         code: if status.is_success() { "SUCCESS" } else { "FAIL" }.to_owned(),
         message: what.to_owned(),

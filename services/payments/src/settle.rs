@@ -135,10 +135,10 @@ fn note(payment: &Payment, verdict: &Verdict) {
         Verdict::RefundOver => "refund_over",
         Verdict::Park(reason) => {
             tracing::error!(payment.id = %payment.id, reason, "a payment is parked: somebody has to look");
-            metrics::counter!("mosaic_payments_parked_total", "reason" => *reason).increment(1);
+            metrics::counter!("payments_parked_total", "reason" => *reason).increment(1);
             return;
         }
     };
     tracing::info!(payment.id = %payment.id, what, "a payment has ended");
-    metrics::counter!("mosaic_payments_settled_total", "outcome" => what).increment(1);
+    metrics::counter!("payments_settled_total", "outcome" => what).increment(1);
 }

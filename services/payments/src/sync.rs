@@ -87,7 +87,7 @@ impl Sync {
                     "failed"
                 }
             };
-            metrics::counter!("mosaic_payments_asked_total", "outcome" => outcome).increment(1);
+            metrics::counter!("payments_asked_total", "outcome" => outcome).increment(1);
         }
         Ok(())
     }

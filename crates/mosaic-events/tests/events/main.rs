@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-mod alerts;
 mod bench;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "kafka"))]
 mod brokers;

@@ -79,7 +79,7 @@ impl Reconciler {
         if n_found > 0 {
             tracing::error!(report.id = report.report_id, n_found, "books disagree: see the report");
         }
-        metrics::gauge!("mosaic_rewards_disagreements").set(n_found as f64);
+        metrics::gauge!("rewards_disagreements").set(n_found as f64);
         self.reports.keep(&report).await?;
         Ok(report)
     }
