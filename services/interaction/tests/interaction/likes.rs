@@ -104,7 +104,7 @@ pub(crate) async fn two_processes_count_together(plan: Plan) {
     eprintln!("seed {seed}");
     let dice = Runtime::new(Arc::new(SystemClock), Arc::new(SeededRandom::new(seed)));
     let draw = |below| dice.random_below(below) as i64 + 1;
-    let steps: Vec<_> = (0..600).map(|n| (n % 2 == 0, draw(6), draw(5), draw(2) == 1)).collect();
+    let steps: Vec<_> = (0..200).map(|n| (n % 2 == 0, draw(6), draw(5), draw(2) == 1)).collect();
     let calls = steps.into_iter().map(|(is_here, item, account, liked)| {
         let at = if is_here { &bench } else { &twin };
         at.like(item, account, liked)
