@@ -9,7 +9,7 @@ use mosaic_api::payments::v1::{PaymentKind, PrepayRequest};
 use mosaic_api::rewards::v1::{DisagreementKind, ListReportsRequest, ReconcileRequest, Report, RewardState};
 use mosaic_testing::{Shape, TestApp};
 
-use crate::support::{AUTHOR, Calls, PAYER, builder, tamper};
+use crate::support::{AUTHOR, Calls, PAYER, builder, settled, tamper};
 
 async fn report(calls: &Calls<'_>, with_bills: bool) -> Report {
     let to_us = calls.app.runtime().now().as_micros() + 1_000_000;
@@ -33,6 +33,7 @@ async fn payed(calls: &Calls<'_>, amount_fen: i64) -> i64 {
     let id = calls.open(amount_fen).await.reward_id;
     calls.pay(id, "").await;
     calls.becomes(id, RewardState::Payed).await;
+    settled(calls.app).await;
     id
 }
 

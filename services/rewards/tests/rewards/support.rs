@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mosaic::auth::{KeyRing, PublicKeys};
-use mosaic::sql::sea_orm::{ConnectionTrait as _, Database};
+use mosaic::sql::sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
 use mosaic::{App, Context, Module, Result, Timestamp};
 use mosaic_api::ledger::v1::{Account, BalanceRequest, LedgerClient};
 use mosaic_api::payments::v1::{self as payments_api, PaymentsClient};
@@ -136,12 +136,32 @@ pub(crate) fn wish(amount_fen: i64) -> PreRewardRequest {
     }
 }
 
+/// Waits until the event of the payment and the task that follows from it are done with: nothing changes by itself any more.
+pub(crate) async fn settled(app: &TestApp) {
+    let db = open(app, "rewards").await;
+    let sql = "SELECT 1 FROM mosaic_inbox WHERE NOT EXISTS \
+               (SELECT 1 FROM mosaic_task WHERE kind = 'rewards.settle' AND finished_at IS NULL)";
+    until(
+        "what follows from the payment is done",
+        Duration::from_secs(20),
+        || async {
+            let statement = Statement::from_string(db.get_database_backend(), sql);
+            db.query_one_raw(statement).await.unwrap().is_some()
+        },
+    )
+    .await;
+    db.close().await.unwrap();
+}
+
+async fn open(app: &TestApp, module: &str) -> DatabaseConnection {
+    let file = app.data(0).join(format!("{module}.db"));
+    let url = format!("sqlite:{}?mode=rw", file.display());
+    Database::connect(url).await.unwrap()
+}
+
 /// Changes a table of a module behind its back.
 pub(crate) async fn tamper(app: &TestApp, module: &str, sql: &str) {
-    let file = app.data(0).join(format!("{module}.db"));
-    let db = Database::connect(format!("sqlite:{}?mode=rw", file.display()))
-        .await
-        .unwrap();
+    let db = open(app, module).await;
     assert!(db.execute_unprepared(sql).await.unwrap().rows_affected() > 0, "{sql}");
     db.close().await.unwrap();
 }
