@@ -18,6 +18,7 @@ mod lifecycle;
 mod privacy;
 mod program;
 mod races;
+mod readers;
 mod rewards;
 mod support;
 mod tokens;
