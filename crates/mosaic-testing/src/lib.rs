@@ -7,6 +7,7 @@
 mod app;
 mod engine;
 mod etcd;
+mod keys;
 mod log;
 mod proxy;
 mod reply;
@@ -15,7 +16,22 @@ mod until;
 pub use app::{Shape, TestApp, TestAppBuilder};
 pub use engine::{FreshDatabase, engine_url};
 pub use etcd::Etcd;
+pub use keys::keys;
 pub use log::log;
 pub use proxy::{ChaosProxy, Network};
 pub use reply::{Caller, Reply};
 pub use until::until;
+
+/// Runs each of the async functions `(Shape)` in one process, strictly encoded, and apart: `in_every_shape!(APART; one, another)`,
+/// where `APART` is a [`Shape`] that is known where the macro stands.
+#[macro_export]
+macro_rules! in_every_shape {
+    ($apart:ident; $($name:ident),* $(,)?) => {
+        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::Shape::Together).await })* }
+        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::Shape::Strict).await })* }
+        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(super::$apart).await })* }
+    };
+}

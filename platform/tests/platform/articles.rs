@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use mosaic_testing::{Reply, Shape, TestApp, in_every_shape, until};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use mosaic_testing::{Reply, Shape, TestApp, until};
 use serde_json::{Value, json};
 
-use crate::support::{User, content_user, failure, in_every_shape, ok, start};
+use crate::support::{APART, User, content_user, failure, ok, start};
 
-in_every_shape!(
+in_every_shape!(APART;
     a_draft_is_its_authors,
     publish_shows_and_withdraw_hides,
     ids_and_pages_that_are_none,
@@ -194,10 +194,17 @@ async fn texts_are_only_texts(shape: Shape) {
         for path in ["/search?expression=", "/articles/history?before="] {
             let reply = reader.caller.get(&format!("{path}{query}")).await;
             let code = reply.json()["code"].clone();
-            assert!(reply.status == 200 && (code == 0 || code == 4), "{path}{query}: {}", reply.text);
+            assert!(
+                reply.status == 200 && (code == 0 || code == 4),
+                "{path}{query}: {}",
+                reply.text
+            );
         }
     }
-    let nul = author.caller.post("/articles/edit", json!({"title": "a\0", "content": "b"})).await;
+    let nul = author
+        .caller
+        .post("/articles/edit", json!({"title": "a\0", "content": "b"}))
+        .await;
     assert_eq!(nul.status, 400, "{}", nul.text);
     app.stop().await;
 }
@@ -206,7 +213,12 @@ async fn texts_are_only_texts(shape: Shape) {
 async fn what_is_not_asked_for_is_refused(shape: Shape) {
     let app = start(shape).await;
     let (author, _) = two(&app).await;
-    for (key, value) in [("authorId", json!(1)), ("status", json!(2)), ("likeCnt", json!(9)), ("is_admin", json!(true))] {
+    for (key, value) in [
+        ("authorId", json!(1)),
+        ("status", json!(2)),
+        ("likeCnt", json!(9)),
+        ("is_admin", json!(true)),
+    ] {
         let mut body = json!({"title": "一", "content": "内容"});
         body[key] = value;
         let reply = author.caller.post("/articles/publish", body).await;

@@ -1,13 +1,13 @@
 //! Articles that change while they are read, and texts whose store is away.
 
 use futures::future::{join, join_all};
-use mosaic_testing::{Shape, TestApp, engine_url, until};
+use mosaic_testing::{Shape, TestApp, engine_url, in_every_shape, until};
 use serde_json::{Value, json};
 
 use crate::articles::{PATIENCE, edit, ids, publish, read, two};
-use crate::support::{User, content_user, failure, in_every_shape, ok, platform, start};
+use crate::support::{APART, User, content_user, failure, ok, platform, start};
 
-in_every_shape!(
+in_every_shape!(APART;
     publish_races_withdraw,
     likes_race_unlikes,
     readers_see_whole_versions_until_it_is_withdrawn,

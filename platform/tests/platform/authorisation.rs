@@ -18,12 +18,12 @@ use mosaic_api::relations::v1 as relations;
 use mosaic_api::rewards::v1 as rewards;
 use mosaic_api::search::v1 as search;
 use mosaic_api::users::v1 as users;
-use mosaic_testing::{Caller, Reply, Shape, TestApp};
+use mosaic_testing::{Caller, Reply, Shape, TestApp, in_every_shape};
 use serde_json::json;
 
-use crate::support::{content_login, content_user, in_every_shape, start};
+use crate::support::{APART, content_login, content_user, start};
 
-in_every_shape!(every_route_asks_who_calls, every_method_asks_who_calls);
+in_every_shape!(APART; every_route_asks_who_calls, every_method_asks_who_calls);
 
 /// Every service of the platform; one that is missing here fails `nothing_is_forgotten`.
 const SERVICES: [&ServiceDescriptor; 21] = [

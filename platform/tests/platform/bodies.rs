@@ -1,12 +1,12 @@
 //! Bodies, parameters and paths that are not as they should be: a clear answer, no panic, no echo.
 
-use mosaic_testing::{Reply, Shape};
+use mosaic_testing::{Reply, Shape, in_every_shape};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{PASSWORD, content_user, in_every_shape, start};
+use crate::support::{APART, PASSWORD, content_user, start};
 
-in_every_shape!(
+in_every_shape!(APART;
     json_that_is_none,
     fields_that_nobody_asked_for,
     texts_with_nul,

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use mosaic_testing::{Shape, TestApp, engine_url, until};
+use mosaic_testing::{Shape, TestApp, engine_url, in_every_shape, until};
 use serde_json::{Value, json};
 
 use crate::program::{Program, command};
-use crate::support::{PASSWORD, homestay_token, in_every_shape, platform, start};
+use crate::support::{APART, PASSWORD, homestay_token, platform, start};
 
 const SOON: Duration = Duration::from_secs(20);
 
-in_every_shape!(who_registers_is_welcomed_once);
+in_every_shape!(APART; who_registers_is_welcomed_once);
 
 /// Returns how many welcomes each receiver got.
 async fn welcomes(app: &TestApp) -> BTreeMap<String, usize> {

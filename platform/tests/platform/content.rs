@@ -1,11 +1,11 @@
 //! The accounts of the content product.
 
-use mosaic_testing::{Reply, Shape};
+use mosaic_testing::{Reply, Shape, in_every_shape};
 use serde_json::json;
 
-use crate::support::{PASSWORD, User, code_for, content_login, content_user, failure, in_every_shape, ok, start};
+use crate::support::{APART, PASSWORD, User, code_for, content_login, content_user, failure, ok, start};
 
-in_every_shape!(
+in_every_shape!(APART;
     sign_up_and_its_failures,
     login_profile_edit,
     logout_ends_the_session_everywhere,

@@ -1,11 +1,11 @@
 //! The accounts of the homestay product.
 
-use mosaic_testing::Shape;
+use mosaic_testing::{Shape, in_every_shape};
 use serde_json::json;
 
-use crate::support::{PASSWORD, homestay_token, in_every_shape, start};
+use crate::support::{APART, PASSWORD, homestay_token, start};
 
-in_every_shape!(register_login_detail, failures_in_the_clients_words, mini_program);
+in_every_shape!(APART; register_login_detail, failures_in_the_clients_words, mini_program);
 
 async fn register_login_detail(shape: Shape) {
     let app = start(shape).await;

@@ -1,12 +1,12 @@
 //! Many at once: exactly one effect.
 
 use futures::future::join_all;
-use mosaic_testing::{Reply, Shape};
+use mosaic_testing::{Reply, Shape, in_every_shape};
 use serde_json::json;
 
-use crate::support::{PASSWORD, User, in_every_shape, start};
+use crate::support::{APART, PASSWORD, User, start};
 
-in_every_shape!(
+in_every_shape!(APART;
     a_hundred_sign_ups_of_one_phone_are_one_account,
     a_hundred_first_sign_ins_are_one_account
 );

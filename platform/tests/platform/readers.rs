@@ -1,12 +1,12 @@
 //! What readers do with articles: like, collect, read again, comment, follow.
 
-use mosaic_testing::{Shape, until};
+use mosaic_testing::{Shape, in_every_shape, until};
 use serde_json::{Value, json};
 
 use crate::articles::{PATIENCE, ids, publish, read, two};
-use crate::support::{User, content_user, failure, in_every_shape, ok, start};
+use crate::support::{APART, User, failure, ok, start};
 
-in_every_shape!(
+in_every_shape!(APART;
     likes_and_collections_are_counted,
     collected_articles_are_in_folders,
     readings_are_counted_and_remembered,

@@ -2,13 +2,13 @@
 
 use mosaic::Context;
 use mosaic_api::ledger::v1::{Account, BalanceRequest, LedgerClient};
-use mosaic_testing::{Shape, TestApp, until};
+use mosaic_testing::{Shape, TestApp, in_every_shape, until};
 use serde_json::{Value, json};
 
 use crate::articles::{PATIENCE, publish, read, two};
-use crate::support::{User, failure, in_every_shape, start};
+use crate::support::{APART, User, failure, start};
 
-in_every_shape!(a_reward_reaches_its_author, what_is_no_reward);
+in_every_shape!(APART; a_reward_reaches_its_author, what_is_no_reward);
 
 async fn begin(user: &User, article: i64, fen: i64) -> Value {
     let body = json!({"id": article, "amt": fen});

@@ -18,19 +18,6 @@ pub(crate) const APART: Shape = Shape::Apart(&[
     &["identity", "users", "messaging", "blobs", "payments", "ledger"],
 ]);
 
-/// Runs each of the async functions `(Shape)` in one process, strictly encoded, and in two processes.
-macro_rules! in_every_shape {
-    ($($name:ident),* $(,)?) => {
-        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Together).await })* }
-        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Strict).await })* }
-        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::support::APART).await })* }
-    };
-}
-pub(crate) use in_every_shape;
-
 /// The platform with caps that tests of other things do not run into.
 pub(crate) fn platform(shape: Shape) -> TestAppBuilder {
     TestApp::builder(platform::app())

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use mosaic::{ManualClock, Runtime, SystemRandom, Timestamp};
 use mosaic_api::identity::v1::{ChangePasswordRequest, IdentityClient};
-use mosaic_testing::Shape;
+use mosaic_testing::{Shape, in_every_shape};
 use serde_json::json;
 
-use crate::support::{APART, PASSWORD, User, content_login, content_user, in_every_shape, platform, start};
+use crate::support::{APART, PASSWORD, User, content_login, content_user, platform, start};
 
-in_every_shape!(malformed_tokens_are_401, forward_auth);
+in_every_shape!(APART; malformed_tokens_are_401, forward_auth);
 
 async fn malformed_tokens_are_401(shape: Shape) {
     let app = start(shape).await;

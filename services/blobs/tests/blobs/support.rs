@@ -3,14 +3,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
 use mosaic::tasks::{Queue, Task, TaskContext};
-use mosaic::{App, Context, Error, Module, Result, Runtime, Timestamp};
+use mosaic::{App, Context, Error, Module, Result};
 use mosaic_api::blobs::v1::{
     BeginUploadRequest, BeginUploadResponse, Blob, BlobsClient, DeleteRequest, FinishUploadRequest, GetRequest,
     GetUrlRequest, Kind,
 };
-use mosaic_testing::{Shape, TestApp, TestAppBuilder};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys};
 use serde::{Deserialize, Serialize};
 
 /// What begins as a PNG does.
@@ -51,15 +50,6 @@ pub(crate) fn app_and_tasks() -> (TestAppBuilder, Arc<OnceLock<Queue>>) {
     };
     let app = App::new("blobs_test").module("blobs", install).everywhere("keys", keys);
     (TestApp::builder(app), door)
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(&Runtime::system()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
 }
 
 /// Calls blobs, and does what links allow.

@@ -1,14 +1,11 @@
 //! The module under test, and calls in short.
 
-use std::time::Duration;
-
-use mosaic::auth::{KeyRing, PublicKeys};
-use mosaic::{App, Context, Module, Result, Timestamp};
+use mosaic::{App, Context, Module, Result};
 use mosaic_api::comments::v1::{
     Comment, CommentsClient, CountRequest, CreateRequest, DeleteItemRequest, DeleteRequest, ListRepliesRequest,
     ListRootsRequest, Root,
 };
-use mosaic_testing::{Shape, TestApp, TestAppBuilder};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys};
 
 const BIZ: &str = "article";
 
@@ -18,15 +15,6 @@ pub(crate) fn app(shape: Shape) -> TestAppBuilder {
         .module("front", async |_: &mut Module| Ok(()))
         .everywhere("keys", keys);
     TestApp::builder(app).shape(shape)
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
 }
 
 /// Calls about one item.

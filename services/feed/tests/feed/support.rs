@@ -3,12 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
-use mosaic::{AccountId, App, Context, Module, Result, Timestamp, Transactions};
+use mosaic::{AccountId, App, Context, Module, Result, Transactions};
 use mosaic_api::events::{Item, ItemPublished, ItemWithdrawn};
 use mosaic_api::feed::v1::{FeedClient, GetFeedRequest, GetFeedResponse};
 use mosaic_api::relations::v1::{RelationsClient, SetFollowRequest};
-use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys, until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -45,15 +44,6 @@ pub(crate) fn app_with(
         .set("feed.inbox_max", "9")
         .set("feed.follow_brings", "4");
     (builder, press)
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
 }
 
 fn item(biz_id: i64) -> Item {

@@ -1,16 +1,14 @@
 //! A product that uses interaction, on an engine.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
 use mosaic::events::{ConsumerOptions, Handle, Listener, Message, Outbox, Reporter};
 use mosaic::sql::sea_orm::{ConnectionTrait as _, Statement};
 use mosaic::sql::{Database, Options};
-use mosaic::{App, Context, Module, Result, Timestamp, lock};
+use mosaic::{App, Context, Module, Result, lock};
 use mosaic_api::events::{ArticleRead, LikesChanged};
 use mosaic_api::interaction::v1::{GetRequest, InteractionClient, ItemState, SetCollectedRequest, SetLikeRequest};
-use mosaic_testing::{FreshDatabase, Shape, TestApp, TestAppBuilder, engine_url};
+use mosaic_testing::{FreshDatabase, Shape, TestApp, TestAppBuilder, engine_url, keys};
 
 pub(crate) const ARTICLE: &str = "article";
 
@@ -48,15 +46,6 @@ pub(crate) struct Bench {
     settings: Vec<(String, String)>,
     url: String,
     fresh: Option<FreshDatabase>,
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
 }
 
 /// What to start; to be given settings.

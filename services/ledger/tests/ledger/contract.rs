@@ -2,22 +2,13 @@
 
 use mosaic::Code;
 use mosaic_api::ledger::v1::{Floor, GetPostingRequest, ListPostingsRequest, PostRequest};
-use mosaic_testing::Shape;
+use mosaic_testing::{Shape, in_every_shape};
 
 use crate::support::{Calls, account, builder, posting};
 
-macro_rules! in_every_shape {
-    ($($name:ident),* $(,)?) => {
-        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Together).await })* }
-        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Strict).await })* }
-        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Apart(&[&["front"], &["ledger"]])).await })* }
-    };
-}
+const APART: Shape = Shape::Apart(&[&["front"], &["ledger"]]);
 
-in_every_shape!(
+in_every_shape!(APART;
     a_posting_is_booked_once_and_as_it_is,
     what_breaks_a_rule_leaves_nothing,
     postings_are_listed_in_pages

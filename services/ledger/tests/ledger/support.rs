@@ -1,20 +1,8 @@
 //! What the tests share.
 
-use std::time::Duration;
-
-use mosaic::auth::{KeyRing, PublicKeys};
-use mosaic::{App, Context, Module, Result, Timestamp};
+use mosaic::{App, Context, Module};
 use mosaic_api::ledger::v1::{Account, BalanceRequest, Entry, LedgerClient, ListEntriesRequest, PostRequest};
-use mosaic_testing::{Shape, TestApp, TestAppBuilder};
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
-}
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys};
 
 pub(crate) fn builder(shape: Shape) -> TestAppBuilder {
     let app = App::new("bank")

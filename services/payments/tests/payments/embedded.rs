@@ -8,22 +8,13 @@ use mosaic_api::payments::v1::{
     GetBillRequest, GetRequest, ListSettledRequest, Payment, PaymentKind, PaymentState, PrepayRequest, RefundRequest,
     SyncRequest,
 };
-use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, in_every_shape, until};
 
 use crate::support::{app, client, cx, native, payment, press_pay, told};
 
-macro_rules! in_every_shape {
-    ($($name:ident),* $(,)?) => {
-        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Together).await })* }
-        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Strict).await })* }
-        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Apart(&[&["edge"], &["payments"]])).await })* }
-    };
-}
+const APART: Shape = Shape::Apart(&[&["edge"], &["payments"]]);
 
-in_every_shape!(a_trade_is_paid_once_and_given_back_once);
+in_every_shape!(APART; a_trade_is_paid_once_and_given_back_once);
 
 fn builder(shape: Shape) -> TestAppBuilder {
     TestApp::builder(app()).shape(shape)

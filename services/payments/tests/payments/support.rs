@@ -1,26 +1,14 @@
 //! What the tests share.
 
-use std::time::Duration;
-
-use mosaic::auth::{KeyRing, PublicKeys};
 use mosaic::sql::sea_orm::{ConnectionTrait as _, Database, Statement};
-use mosaic::{App, Context, Module, Result, Timestamp};
+use mosaic::{App, Context, Module, Result};
 use mosaic_api::payments::v1::{GetRequest, Payment, PaymentKind, PaymentsClient, PrepayRequest};
-use mosaic_testing::{Reply, TestApp};
+use mosaic_testing::{Reply, TestApp, keys};
 
 /// The public port, as the platform has it.
 pub(crate) async fn edge(m: &mut Module) -> Result<()> {
     m.router(payments::router(m.runtime().clone(), m.client()));
     m.router(payments::dev_router(m.runtime().clone(), m.client()));
-    Ok(())
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
     Ok(())
 }
 

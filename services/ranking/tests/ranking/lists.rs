@@ -4,24 +4,13 @@ use std::time::Duration;
 
 use mosaic::{Code, Context};
 use mosaic_api::ranking::v1::{GetHotRequest, GetTopRequest, RankingClient};
-use mosaic_testing::{Shape, until};
+use mosaic_testing::{Shape, in_every_shape, until};
 
 use crate::support::{BIZ, PATIENCE, app, hot, likes, published, refresh, top, until_top, withdrawn};
 
 const APART: Shape = Shape::Apart(&[&["press"], &["ranking"]]);
 
-macro_rules! in_every_shape {
-    ($($name:ident),* $(,)?) => {
-        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Together).await })* }
-        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Strict).await })* }
-        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(super::APART).await })* }
-    };
-}
-
-in_every_shape!(events_make_the_lists, requests_are_bounded);
+in_every_shape!(APART; events_make_the_lists, requests_are_bounded);
 
 async fn events_make_the_lists(shape: Shape) {
     let (builder, press) = app(shape);

@@ -3,11 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
-use mosaic::{AccountId, App, Context, Module, Result, Transactions};
+use mosaic::{AccountId, App, Context, Module, Transactions};
 use mosaic_api::events::{Item, ItemPublished, ItemWithdrawn, LikesChanged};
 use mosaic_api::ranking::v1::{GetHotRequest, GetHotResponse, GetTopRequest, RankingClient, RefreshRequest};
-use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys, until};
 
 /// Longer than anything takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -86,18 +85,8 @@ pub(crate) fn app(shape: Shape) -> (TestAppBuilder, Press) {
     let app = App::new("ranking_test")
         .module("ranking", ranking::install)
         .module("press", install)
-        .everywhere("keys", know_keys);
+        .everywhere("keys", keys);
     (TestApp::builder(app).shape(shape), press)
-}
-
-/// A process is ready when it can verify tokens, though nobody has one here.
-async fn know_keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    let added = ring.add("test", m.runtime().now(), &KeyRing::generate(m.runtime()));
-    added.expect("a key that was just made");
-    let keys = PublicKeys::from_jwks(&ring.jwks()).expect("keys that were just written");
-    m.verifier().set_keys(keys);
-    Ok(())
 }
 
 pub(crate) async fn top(app: &TestApp, n: u32) -> Vec<(i64, i64)> {

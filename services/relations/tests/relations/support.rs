@@ -1,16 +1,14 @@
 //! The module under test, somebody who hears what it tells, and calls in short.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
 use mosaic::events::Handle;
-use mosaic::{App, Context, Module, Result, Timestamp, lock};
+use mosaic::{App, Context, Module, Result, lock};
 use mosaic_api::events::FollowChanged;
 use mosaic_api::relations::v1::{
     GetStatsRequest, ListFolloweeIdsRequest, ListFollowerIdsRequest, RelationsClient, SetFollowRequest, Stats,
 };
-use mosaic_testing::{Shape, TestApp, TestAppBuilder};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys};
 
 /// Keeps what relations tell.
 #[derive(Clone, Default)]
@@ -43,15 +41,6 @@ pub(crate) fn app(shape: Shape) -> (TestAppBuilder, Heard) {
         .module("witness", listening)
         .everywhere("keys", keys);
     (TestApp::builder(app).shape(shape), heard)
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
 }
 
 /// Calls relations.

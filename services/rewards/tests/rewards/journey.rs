@@ -5,24 +5,13 @@ use std::time::Duration;
 
 use mosaic::{Code, ManualClock, Runtime, SystemRandom, Timestamp};
 use mosaic_api::rewards::v1::{PreRewardRequest, ReconcileRequest, RewardState};
-use mosaic_testing::{FreshDatabase, Shape, TestApp, TestAppBuilder, engine_url, until};
+use mosaic_testing::{FreshDatabase, Shape, TestApp, TestAppBuilder, engine_url, in_every_shape, until};
 
 use crate::support::{AUTHOR, Calls, PAYER, builder, wish};
 
-macro_rules! in_every_shape {
-    ($($name:ident),* $(,)?) => {
-        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Together).await })* }
-        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Strict).await })* }
-        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(mosaic_testing::Shape::Apart(&[&["edge", "rewards"], &["payments", "ledger"]])).await;
-            })* }
-    };
-}
+const APART: Shape = Shape::Apart(&[&["edge", "rewards"], &["payments", "ledger"]]);
 
-in_every_shape!(the_author_gets_nine_tenths_and_the_payer_nothing);
+in_every_shape!(APART; the_author_gets_nine_tenths_and_the_payer_nothing);
 
 async fn the_author_gets_nine_tenths_and_the_payer_nothing(shape: Shape) {
     journey(builder(shape)).await;

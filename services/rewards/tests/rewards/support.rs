@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
 use mosaic::sql::sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
-use mosaic::{App, Context, Module, Result, Timestamp};
+use mosaic::{App, Context, Module, Result};
 use mosaic_api::ledger::v1::{Account, BalanceRequest, LedgerClient};
 use mosaic_api::payments::v1::{self as payments_api, PaymentsClient};
 use mosaic_api::rewards::v1::{GetRequest, PreRewardRequest, PreRewardResponse, Reward, RewardState, RewardsClient};
-use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys, until};
 
 pub(crate) const PAYER: i64 = 5;
 pub(crate) const AUTHOR: i64 = 6;
@@ -17,15 +16,6 @@ pub(crate) const AUTHOR: i64 = 6;
 async fn edge(m: &mut Module) -> Result<()> {
     m.router(payments::router(m.runtime().clone(), m.client()));
     m.router(payments::dev_router(m.runtime().clone(), m.client()));
-    Ok(())
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
     Ok(())
 }
 

@@ -2,22 +2,11 @@
 
 use mosaic_api::interaction::v1::{InteractionClient, SetCollectedRequest, SetLikeRequest};
 use mosaic_api::search::v1::SearchRequest;
-use mosaic_testing::{Shape, until};
+use mosaic_testing::{Shape, in_every_shape, until};
 
-use crate::support::{Calls, WAIT, alone, app, article, query};
+use crate::support::{APART, Calls, WAIT, alone, app, article, query};
 
-macro_rules! in_every_shape {
-    ($($name:ident),* $(,)?) => {
-        mod together { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Together).await })* }
-        mod strict { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(mosaic_testing::Shape::Strict).await })* }
-        mod apart { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::support::APART).await })* }
-    };
-}
-
-in_every_shape!(
+in_every_shape!(APART;
     an_item_is_found_until_it_is_removed,
     people_are_found_by_the_name_they_have,
     what_the_caller_likes_comes_first,

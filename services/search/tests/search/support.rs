@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mosaic::auth::{KeyRing, PublicKeys};
-use mosaic::{AccountId, App, Caller, Context, Identity, Module, Result, Secret, Timestamp, Transactions, lock};
+use mosaic::{AccountId, App, Caller, Context, Identity, Module, Result, Secret, Transactions, lock};
 use mosaic_api::events::UserRegistered;
 use mosaic_api::search::v1::{
     IndexItemRequest, RebuildRequest, RemoveItemRequest, SearchClient, SearchRequest, SearchResponse,
 };
 use mosaic_api::users::v1::{UpdateProfileRequest, UsersClient};
-use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
+use mosaic_testing::{Shape, TestApp, TestAppBuilder, keys, until};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
@@ -55,15 +54,6 @@ pub(crate) fn alone() -> TestAppBuilder {
         .module("search", search::install)
         .everywhere("keys", keys);
     TestApp::builder(app)
-}
-
-/// Nobody signs in here; a process is not ready before it could tell who does.
-async fn keys(m: &mut Module) -> Result<()> {
-    let mut ring = KeyRing::new(Duration::ZERO);
-    ring.add("1", Timestamp::from_secs(0), &KeyRing::generate(m.runtime()))
-        .unwrap();
-    m.verifier().set_keys(PublicKeys::from_jwks(&ring.jwks()).unwrap());
-    Ok(())
 }
 
 /// Calls search.
