@@ -1,7 +1,8 @@
 //! The platform's public API, as its clients see it.
 //!
-//! When the platform asks to wait (429, 503) it is waited for, as long as it says; what is not answered is asked again a few times.
-//! All that is repeated may be repeated, but a comment: if its answer is lost, it may be there twice.
+//! When the platform asks to wait (429, 503) it is waited for, as long as it says; what is not answered, or failed for a reason
+//! of the platform's own, is asked again a few times. All that is repeated may be repeated, but a comment and a new article: if
+//! an answer is lost, there may be two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The envelope's number for a success.
 pub(crate) const OK: i64 = 0;
+/// The envelope's numbers for failures of the platform's own: that a database is too busy is one of them, and passes.
+const ITS_OWN: [i64; 3] = [5, 501_001, 502_001];
 
 /// Why the site cannot be filled.
 #[derive(Debug, thiserror::Error)]
@@ -156,16 +159,14 @@ impl Api {
                 Err(error) => Err(error),
             };
             match answer {
-                Ok(reply) => return Ok(reply),
-                Err(_) if n_lost + 1 < ATTEMPTS => {
-                    n_lost += 1;
-                    tokio::time::sleep(PAUSE * n_lost).await;
-                }
-                Err(cause) => {
+                Ok(reply) if n_lost + 1 == ATTEMPTS || !ITS_OWN.contains(&reply.code) => return Ok(reply),
+                Err(cause) if n_lost + 1 == ATTEMPTS => {
                     let (path, cause) = (path.to_owned(), root(&cause));
                     return Err(Failure::Lost { path, cause });
                 }
+                Ok(_) | Err(_) => n_lost += 1,
             }
+            tokio::time::sleep(PAUSE * n_lost).await;
         }
     }
 

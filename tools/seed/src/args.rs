@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Fills a platform that runs with a believable site, through its API.
 #[derive(Debug, Parser)]
-#[command(name = "./dev seed")]
+#[command(name = "seed", bin_name = "./dev seed")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) product: Product,
@@ -38,7 +38,7 @@ pub(crate) struct Content {
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Requests at a time
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) parallel: u16,
     /// Password of all accounts
     #[arg(long, default_value = "Seed#mosaic2026")]

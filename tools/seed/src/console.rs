@@ -4,12 +4,12 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use mosaic_core::{Runtime, lock};
 
 /// Time between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-const BAR: &str = "{msg:12} [{bar:30}] {human_pos}/{human_len}  {per_sec}  {eta} left ";
+const BAR: &str = "{msg:12} [{bar:30}] {human_pos}/{human_len}  {rate}  {eta} left ";
 
 /// See the module documentation.
 pub(crate) struct Console {
@@ -48,7 +48,12 @@ impl Console {
             let bar = ProgressBar::new(len).with_message(name).with_position(n_before);
             bar.reset_eta();
             // A template that does not parse would leave the usual bar, which is a bar too.
-            bar.with_style(ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.with_style(
+                style.with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    let _ = write!(text, "{:.0}/s", state.per_sec());
+                }),
+            )
         });
         *lock(&self.shown) = Some(Stage {
             name,

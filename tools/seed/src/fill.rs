@@ -16,13 +16,13 @@ use crate::survey::{self, Counts};
 
 /// Articles of one page of an author's list.
 const PAGE: usize = 100;
-/// Numbers of [`Fate::Published`] and [`Fate::Withdrawn`] in the API.
+/// The API's number for what readers see.
 const PUBLISHED: i64 = 2;
 
 /// What is on the site now.
 pub(crate) struct Filled<'a> {
     pub(crate) accounts: Accounts<'a>,
-    /// Ids of articles, by their position.
+    /// Ids of articles, by their position; 0 for those that should be published and somebody has hidden.
     pub(crate) article_ids: Vec<i64>,
     /// Ids of the accounts of those whom somebody follows, by their position.
     pub(crate) author_ids: HashMap<usize, i64>,
@@ -51,12 +51,13 @@ pub(crate) async fn fill<'a>(
         n_new_articles,
         n_new_acts: 0,
     };
-    let acts = if filled.accounts.n_new() == site.people.len() {
+    let mut acts: Vec<&Act> = if filled.accounts.n_new() == site.people.len() {
         site.acts.iter().collect()
     } else {
         let found = Counts::found(&filled, console, site, parallel).await?;
         survey::missing(site, &found)
     };
+    acts.retain(|act| act.deed.article().is_none_or(|article| filled.article_ids[article] > 0));
     filled.n_new_acts = acts.len();
     perform(&filled, console, site, &acts, parallel).await?;
     Ok(filled)
@@ -129,6 +130,9 @@ async fn write(accounts: &Accounts<'_>, site: &Site, at: usize, found: Option<(i
             (number(&id), PUBLISHED)
         }
     };
+    if article.fate == Fate::Published && status != PUBLISHED {
+        return Ok(0);
+    }
     if article.fate == Fate::Withdrawn && status == PUBLISHED {
         accounts
             .post(article.author, "/articles/withdraw", &json!({"id": id}))
@@ -148,6 +152,7 @@ async fn author_ids(
         .articles
         .iter()
         .zip(article_ids)
+        .filter(|(_, id)| **id > 0)
         .map(|(article, id)| (article.author, *id))
         .collect();
     let followed: BTreeSet<usize> = site.acts.iter().filter_map(|act| act.deed.followed()).collect();

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::dice::{Dice, Weighted, power_law};
 use super::prose;
-use super::words::TOPICS;
+use super::topics::TOPICS;
 use super::{Article, Fate};
 
 /// How often somebody reads falls with his rank to this power.
@@ -50,6 +50,16 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
+    /// Returns the article that it is done to, if to one.
+    pub(crate) const fn article(&self) -> Option<usize> {
+        match self {
+            Self::Read(article) | Self::Like(article) | Self::Collect(article) | Self::Comment { article, .. } => {
+                Some(*article)
+            }
+            Self::Follow(_) => None,
+        }
+    }
+
     /// Returns who gets a follower, if anybody.
     pub(crate) const fn followed(&self) -> Option<usize> {
         match self {

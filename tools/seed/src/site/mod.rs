@@ -4,6 +4,7 @@ mod acts;
 mod dice;
 mod people;
 mod prose;
+mod topics;
 mod words;
 
 use std::collections::HashSet;
@@ -11,7 +12,7 @@ use std::collections::HashSet;
 pub(crate) use acts::{Act, Deed};
 use dice::{Dice, Weighted, power_law};
 pub(crate) use people::Person;
-use words::TOPICS;
+use topics::TOPICS;
 
 /// How often somebody writes falls with his rank to this power.
 const PRODUCTIVITY: f64 = 0.8;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::dice::Dice;
 use super::prose::fill;
-use super::words::{ABOUTS, FAMILY_NAMES, GIVEN_NAMES, HANDLE_HEADS, HANDLE_TAILS, TOPICS};
+use super::topics::TOPICS;
+use super::words::{ABOUTS, FAMILY_NAMES, GIVEN_NAMES, HANDLE_HEADS, HANDLE_TAILS};
 
 /// Somebody with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Sentences out of words: titles, texts, comments.
 
 use super::dice::Dice;
-use super::words::{COMMENTS, ENDINGS, REPLIES, SENTENCES, TITLES, Topic};
+use super::topics::Topic;
+use super::words::{COMMENTS, ENDINGS, REPLIES, SENTENCES, TITLES};
 
 /// Fills a template with words of a topic; things and doings of one sentence differ.
 pub(crate) fn fill(dice: &mut Dice, topic: &Topic, template: &str) -> String {
@@ -62,7 +63,8 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::site::words::{ABOUTS, TOPICS};
+    use crate::site::topics::TOPICS;
+    use crate::site::words::ABOUTS;
 
     #[test]
     fn no_place_is_left_empty() {
