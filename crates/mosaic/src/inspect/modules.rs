@@ -55,12 +55,12 @@ mod tests {
 
     #[test]
     fn the_name_of_the_module_is_taken_off() {
-        for (whole, rest) in [
+        for (whole, below) in [
             ("/modules/rewards/reports", "/reports"),
             ("/modules/rewards/reports/7?limit=1&x=/a", "/reports/7?limit=1&x=/a"),
             ("/modules/a%2Fb/c%20d", "/c%20d"),
         ] {
-            assert_eq!(super::rest(&whole.parse().unwrap()).unwrap().to_string(), rest);
+            assert_eq!(rest(&whole.parse().unwrap()).unwrap().to_string(), below);
         }
     }
 }
