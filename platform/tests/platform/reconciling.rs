@@ -156,7 +156,8 @@ async fn commands_that_cannot_be_done_say_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_without_rewards_says_so() {
     let app = start(crate::support::APART).await;
-    let admin = app.processes()[1].addresses().admin.to_string();
+    // The first one has the products and the public port.
+    let admin = app.processes()[0].addresses().admin.to_string();
     let (code, _, complaint) = operate(&admin, &["rewards", "reports"]).await;
     assert!(code == 1 && complaint.contains("MODULE_UNKNOWN"), "{complaint}");
     app.stop().await;
