@@ -5,7 +5,7 @@
 //! the posting by `("reward", id)`, the state by its own order. What becomes of a reward is always read from `payments`,
 //! never from the event, which only says that it is time to look; so lost, repeated and reordered events do no harm.
 //!
-//! A [reconciler](reconcile) compares what the three of them, and the provider's bill, say of the same money; people ask it by
+//! A reconciler (`reconcile`) compares what the three of them, and the provider's bill, say of the same money; people ask it by
 //! the [commands](RewardsCommands) of the program.
 
 mod model;
