@@ -25,6 +25,7 @@ pub fn app() -> App {
         .module("homestay", homestay::install)
         .module("content", content::install)
         .everywhere("identity_watch", identity::follow)
+        .commands::<rewards::RewardsCommands>("rewards")
         .banner(banner)
 }
 

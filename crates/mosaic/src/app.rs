@@ -5,14 +5,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Subcommand};
 use futures::future::LocalBoxFuture;
 use mosaic_core::config::{Layers, Problem};
 use mosaic_core::{Result, Runtime};
 
 use crate::args::Args;
 use crate::base::StartError;
-use crate::operate::Operation;
+use crate::operate::{self, ModuleCommands, Operate};
 use crate::process::{Addresses, Process};
 use crate::reload::Origin;
 use crate::signals::Signals;
@@ -35,6 +35,7 @@ type Banner = fn(&Addresses) -> String;
 pub struct App {
     name: &'static str,
     modules: Vec<Definition>,
+    commands: Vec<ModuleCommands>,
     banner: Option<Banner>,
 }
 
@@ -44,6 +45,7 @@ impl App {
         Self {
             name,
             modules: Vec::new(),
+            commands: Vec::new(),
             banner: None,
         }
     }
@@ -58,6 +60,13 @@ impl App {
     #[must_use]
     pub fn everywhere(self, name: &'static str, install: impl AsyncFn(&mut Module) -> Result<()> + 'static) -> Self {
         self.define(name, true, install)
+    }
+
+    /// Adds the commands `program MODULE ...` by which people look after a module; see [`Operate`].
+    #[must_use]
+    pub fn commands<C: Operate + Subcommand + 'static>(mut self, module: &'static str) -> Self {
+        self.commands.push(ModuleCommands::of::<C>(module));
+        self
     }
 
     /// Sets what is printed to standard output in development mode when the process is ready.
@@ -91,8 +100,8 @@ impl App {
 
     /// As [`App::main`], with other arguments; the first is the name of the program.
     pub fn main_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-        let args = match Args::try_parse_from(self.command_line(arguments.into_iter())) {
-            Ok(args) => args,
+        let (args, operation) = match self.parse(arguments.into_iter()) {
+            Ok(parsed) => parsed,
             Err(error) => {
                 let _ = error.print(); // nobody is left to be told
                 return if error.use_stderr() {
@@ -107,17 +116,33 @@ impl App {
         let origin = origin(&args);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => match &args.operation {
-                Some(operation) => runtime.block_on(operate(&origin, operation, args.json)),
+            Ok(runtime) => match operation {
+                Some(operation) => runtime.block_on(operate(&origin, operation.as_ref(), args.json)),
                 None => runtime.block_on(self.run(origin, args.print_config)),
             },
             Err(error) => fail(1, &[format!("cannot start the runtime: {error}")]),
         }
     }
 
-    fn command_line(&self, arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    /// Reads the command line: how to run, or what to look after.
+    fn parse(
+        &self,
+        arguments: impl Iterator<Item = OsString>,
+    ) -> Result<(Args, Option<Box<dyn Operate>>), clap::Error> {
         // clap takes the program's name for help texts from the first argument.
-        std::iter::once(OsString::from(self.name)).chain(arguments.skip(1))
+        let arguments = std::iter::once(OsString::from(self.name)).chain(arguments.skip(1));
+        let mut command = Args::command().subcommands(self.commands.iter().map(ModuleCommands::command));
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        if let Some(operation) = args.operation.take() {
+            return Ok((args, Some(Box::new(operation))));
+        }
+        for commands in &self.commands {
+            if let Some(operation) = commands.parse(&matches)? {
+                return Ok((args, Some(operation)));
+            }
+        }
+        Ok((args, None))
     }
 
     async fn run(self, origin: Origin, print_config: bool) -> ExitCode {
@@ -200,7 +225,7 @@ fn origin(args: &Args) -> Origin {
 }
 
 /// Looks after a running process, whose admin port is where this configuration says.
-async fn operate(origin: &Origin, operation: &Operation, as_json: bool) -> ExitCode {
+async fn operate(origin: &Origin, operation: &dyn Operate, as_json: bool) -> ExitCode {
     let text = match read_file(origin) {
         Ok(text) => text,
         Err(problem) => return fail(2, &[problem]),
@@ -210,7 +235,7 @@ async fn operate(origin: &Origin, operation: &Operation, as_json: bool) -> ExitC
         let lines: Vec<String> = settings.problems().iter().map(Problem::to_string).collect();
         return fail(2, &lines);
     };
-    operation.run(&platform.admin.to_string(), as_json).await
+    operate::run(operation, &platform.admin.to_string(), as_json).await
 }
 
 fn read_file(origin: &Origin) -> Result<Option<String>, String> {

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Print every key with its value, origin and meaning, and exit
     #[arg(long)]
     pub(crate) print_config: bool,
-    /// Print answers of `tasks` and `events` as JSON
+    /// Print answers of commands as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]

@@ -27,7 +27,7 @@ mod discovery;
 mod files;
 mod inspect;
 mod module;
-mod operate;
+pub mod operate;
 mod outgoing;
 mod peer_key;
 mod process;

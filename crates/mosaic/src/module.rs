@@ -285,6 +285,13 @@ impl Module {
         }
     }
 
+    /// Adds routes to the admin port, below `/modules/` and the module's name: what people look at and have done, by
+    /// [commands](crate::operate::Operate) of the program or by `curl`. What is no `GET` must carry the header `x-mosaic-admin`.
+    pub fn admin(&mut self, router: Router) {
+        let earlier = self.plan.admin.take().unwrap_or_default();
+        self.plan.admin = Some(earlier.merge(router));
+    }
+
     /// Returns the group for what runs in the background as long as the process does.
     pub fn background(&self) -> &TaskGroup {
         &self.shared.background

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mosaic_testing::{Shape, TestApp, engine_url, in_every_shape, until};
 use serde_json::{Value, json};
 
-use crate::program::{Program, command};
+use crate::program::{Program, operate};
 use crate::support::{APART, PASSWORD, homestay_token, platform, start};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -70,19 +70,6 @@ async fn tasks_may_be_in_redis() {
     })
     .await;
     app.stop().await;
-}
-
-/// Runs the program's own commands against a process.
-async fn operate(admin: &str, arguments: &[&str]) -> (i32, String, String) {
-    let data = tempfile::tempdir().unwrap();
-    let mut command = command(data.path(), &["--admin", admin]);
-    let output = command.args(arguments).output().await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code().unwrap(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,7 @@ mod privacy;
 mod program;
 mod races;
 mod readers;
+mod reconciling;
 mod rewards;
 mod support;
 mod tokens;

@@ -31,6 +31,19 @@ pub(crate) fn command(data: &std::path::Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs the program's own commands against a process; returns exit code, answer and complaint.
+pub(crate) async fn operate(admin: &str, arguments: &[&str]) -> (i32, String, String) {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = command(data.path(), &["--admin", admin]);
+    let output = command.args(arguments).output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
 impl Program {
     /// Starts it in a directory of its own.
     pub(crate) async fn start(arguments: &[&str]) -> Self {

@@ -5,9 +5,11 @@
 //! the posting by `("reward", id)`, the state by its own order. What becomes of a reward is always read from `payments`,
 //! never from the event, which only says that it is time to look; so lost, repeated and reordered events do no harm.
 //!
-//! A [reconciler](reconcile) compares what the three of them, and the provider's bill, say of the same money.
+//! A reconciler (`reconcile`) compares what the three of them, and the provider's bill, say of the same money; people ask it by
+//! the [commands](RewardsCommands) of the program.
 
 mod model;
+mod operate;
 mod reconcile;
 mod reports;
 mod service;
@@ -20,6 +22,8 @@ use std::time::Duration;
 use mosaic::{Module, Result};
 use mosaic_api::rewards::v1::RewardsServer;
 
+use operate::Desk;
+pub use operate::RewardsCommands;
 use reconcile::Reconciler;
 use reports::Reports;
 use service::Service;
@@ -59,6 +63,11 @@ pub async fn install(m: &mut Module) -> Result<()> {
         reports: Reports::new(database),
     };
     reconcile::install(m, &reconciler, &config)?;
+    m.admin(operate::router(Desk {
+        runtime: m.runtime().clone(),
+        rewards: m.client(),
+        lag: config.reconcile_lag,
+    }));
     m.serve(RewardsServer::new(Arc::new(Service {
         store,
         settlement,

@@ -1,10 +1,11 @@
-//! The admin port's view of tasks and events: what people see of them and may do to them.
+//! The admin port's view of tasks, events and what modules add: what people see of them and may do to them.
 //!
 //! JSON over HTTP, so that the commands of the program, a console and `curl` use the same door and every engine looks the same,
 //! those in memory included. What changes something must carry the header `x-mosaic-admin`, which no page of another site can
 //! send without asking first.
 
 mod events;
+mod modules;
 mod tasks;
 
 use std::sync::{Arc, OnceLock};
@@ -39,11 +40,12 @@ impl Handle {
     }
 }
 
-/// Returns the routes below `/tasks` and `/events`.
+/// Returns the routes below `/tasks`, `/events` and `/modules`.
 pub(crate) fn router(handle: Handle) -> Router {
     Router::new()
         .merge(tasks::router())
         .merge(events::router())
+        .merge(modules::router())
         .layer(middleware::from_fn(guarded))
         .with_state(handle)
 }
@@ -57,8 +59,9 @@ async fn guarded(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// An error as this port tells it.
-pub(crate) struct Failed(Error);
+/// An error as the admin port tells it: a problem of RFC 9457, which the commands of the program can read.
+#[derive(Debug)]
+pub struct Failed(Error);
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {

@@ -1,7 +1,8 @@
-//! The commands by which people look after a running process: `tasks ...` and `events ...`.
+//! The commands by which people look after a running process: `tasks ...`, `events ...` and [those of modules](Operate).
 //!
 //! They ask the admin port of a process, so what they show is what that process sees, whatever its engines are.
 
+mod module;
 mod table;
 
 use std::process::ExitCode;
@@ -11,7 +12,12 @@ use http::Method;
 use mosaic_core::{Error, Result};
 use serde_json::{Value, json};
 
+pub use module::{AdminRequest, Operate};
+pub use table::render;
+
 use crate::inspect::ADMIN_HEADER;
+pub use crate::inspect::Failed;
+pub(crate) use module::ModuleCommands;
 
 /// Looks after a running process, through its admin port.
 #[derive(Debug, Subcommand)]
@@ -164,27 +170,12 @@ pub(crate) enum LetterOperation {
     },
 }
 
-/// A request to the admin port.
-#[derive(Debug, PartialEq)]
-struct Request {
-    method: Method,
-    path: String,
-    body: Vec<u8>,
+fn get(path: String) -> AdminRequest {
+    AdminRequest::get(path)
 }
 
-fn get(path: String) -> Request {
-    Request {
-        method: Method::GET,
-        path,
-        body: Vec::new(),
-    }
-}
-
-fn post(path: String) -> Request {
-    Request {
-        method: Method::POST,
-        ..get(path)
-    }
+fn post(path: String) -> AdminRequest {
+    AdminRequest::post(path)
 }
 
 /// A part of a path that somebody typed.
@@ -192,35 +183,41 @@ fn part(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-impl Operation {
-    fn request(&self) -> Request {
+impl Operate for Operation {
+    fn request(&self) -> AdminRequest {
         match self {
             Self::Tasks(operation) => operation.request(),
             Self::Events(operation) => operation.request(),
         }
     }
+}
 
-    /// Asks the process whose admin port is at `admin` and prints the answer; exit code 1 if it refuses or is not there.
-    pub(crate) async fn run(&self, admin: &str, as_json: bool) -> ExitCode {
-        match ask(admin, self.request()).await {
-            Ok(answer) if as_json => {
-                table::print(&format!("{answer:#}\n"));
+/// Asks the process whose admin port is at `admin` and prints the answer; exit code 1 if it refuses, is not there, or
+/// says what is not well.
+pub(crate) async fn run(operation: &dyn Operate, admin: &str, as_json: bool) -> ExitCode {
+    match ask(admin, operation.request()).await {
+        Ok(answer) => {
+            let text = if as_json {
+                format!("{answer:#}\n")
+            } else {
+                operation.text(&answer)
+            };
+            table::print(&text);
+            if operation.is_well(&answer) {
                 ExitCode::SUCCESS
-            }
-            Ok(answer) => {
-                table::print(&table::render(&answer));
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                table::complain(&format!("{}\n", error.message()));
+            } else {
                 ExitCode::FAILURE
             }
+        }
+        Err(error) => {
+            table::complain(&format!("{}\n", error.message()));
+            ExitCode::FAILURE
         }
     }
 }
 
 impl Which {
-    fn request(&self, action: &str) -> Request {
+    fn request(&self, action: &str) -> AdminRequest {
         let module = part(&self.module);
         match (&self.id, self.all.as_deref()) {
             (Some(id), _) => post(format!("/tasks/{module}/tasks/{}/{action}", part(id))),
@@ -235,7 +232,7 @@ impl Which {
 }
 
 impl TaskOperation {
-    fn request(&self) -> Request {
+    fn request(&self) -> AdminRequest {
         match self {
             Self::Ls { of, after, limit } => match of.as_deref() {
                 Some([module, queue, state]) => {
@@ -254,7 +251,7 @@ impl TaskOperation {
             Self::Archive(which) => which.request("archive"),
             Self::Delete(which) => which.request("delete"),
             Self::Cancel(which) => which.request("cancel"),
-            Self::Update { module, id, payload } => Request {
+            Self::Update { module, id, payload } => AdminRequest {
                 method: Method::PUT,
                 path: format!("/tasks/{}/tasks/{}/payload", part(module), part(id)),
                 body: payload.clone().into_bytes(),
@@ -266,11 +263,11 @@ impl TaskOperation {
 }
 
 impl EventOperation {
-    fn request(&self) -> Request {
+    fn request(&self) -> AdminRequest {
         match self {
             Self::Lag => get("/events".to_owned()),
             Self::Dlq(operation) => operation.request(),
-            Self::Replay { group, topic, from } => Request {
+            Self::Replay { group, topic, from } => AdminRequest {
                 body: json!({"topic": topic, "from": from}).to_string().into_bytes(),
                 ..post(format!("/events/{}/seek", part(group)))
             },
@@ -281,7 +278,7 @@ impl EventOperation {
 }
 
 impl LetterOperation {
-    fn request(&self) -> Request {
+    fn request(&self) -> AdminRequest {
         match self {
             Self::Ls { group, after, limit } => {
                 get(format!("/events/{}/dead?after={after}&limit={limit}", part(group)))
@@ -291,7 +288,7 @@ impl LetterOperation {
                 let which = seq.map_or(String::new(), |seq| format!("{seq}/"));
                 post(format!("/events/{}/dead/{which}replay", part(group)))
             }
-            Self::Delete { group, seq } => Request {
+            Self::Delete { group, seq } => AdminRequest {
                 method: Method::DELETE,
                 ..get(format!("/events/{}/dead/{seq}", part(group)))
             },
@@ -299,7 +296,7 @@ impl LetterOperation {
     }
 }
 
-async fn ask(admin: &str, request: Request) -> Result<Value> {
+async fn ask(admin: &str, request: AdminRequest) -> Result<Value> {
     const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
     crate::outgoing::install_crypto();
     let client = crate::partner_client(TIMEOUT)?;

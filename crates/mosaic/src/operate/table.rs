@@ -12,8 +12,8 @@ const FIRST: [&str; 14] = [
     "active",
 ];
 
-/// Returns the text of an answer.
-pub(super) fn render(answer: &Value) -> String {
+/// Returns the text of an answer: a list as a table, a thing as lines.
+pub fn render(answer: &Value) -> String {
     match answer {
         Value::Array(rows) if rows.is_empty() => "none\n".to_owned(),
         Value::Array(rows) => table(rows),

@@ -9,9 +9,11 @@ mod config;
 mod plan;
 mod transactions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use mosaic_core::config::Settings;
 use mosaic_core::{Code, Result, Runtime, TaskGroup};
 use mosaic_events::{BUS_MIGRATIONS, BrokerOptions, Bus, Consumers, LogBus, LogBusOptions, RelayOptions, Running};
@@ -33,6 +35,8 @@ pub(crate) struct Inspection {
     pub(crate) tasks: Vec<(String, Inspector)>,
     pub(crate) groups: Vec<ConsumerGroup>,
     pub(crate) bus: Option<Arc<dyn Bus>>,
+    /// What modules add to the admin port.
+    pub(crate) modules: BTreeMap<String, Router>,
 }
 
 /// A group of consumers of this process.
@@ -66,6 +70,9 @@ impl Work {
             inspection.bus = Some(bus);
         }
         for (module, mut plan) in plans {
+            if let Some(router) = plan.admin.take() {
+                inspection.modules.insert(module.clone(), router);
+            }
             plan.start_tasks(shared, &module, worker_options(base)?, &tasks, &mut inspection)?;
             if let Some((consumers, bus)) = consumers.as_ref().zip(inspection.bus.clone()) {
                 plan.start_reports(bus.clone(), &tasks);

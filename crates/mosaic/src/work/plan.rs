@@ -1,9 +1,10 @@
-//! What one module enqueues, publishes and handles.
+//! What one module enqueues, publishes and handles, and what people may look after.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use mosaic_core::{Error, Result, TaskGroup};
 use mosaic_events::{
     Bus, Consumers, Event, Group, Listener, Outbox, Relay, RelayOptions, ReportOptions, Reporter, Reports,
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) groups: Vec<Group>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) periodic: Vec<Periodic>,
+    /// What it adds to the admin port.
+    pub(crate) admin: Option<Router>,
     queue: Option<Queue>,
     outbox: Option<Outbox>,
     reports: Option<Reports>,

@@ -28,6 +28,10 @@ const COMPARED_MAX: usize = 100_000;
 /// Disagreements that one report lists at most.
 const LISTED_MAX: usize = 1_000;
 const PAGE: u32 = 500;
+/// Hours that the hourly run looks back: twice its interval, so that what one run was too early for is seen by the next.
+pub(crate) const HOURLY_HOURS: u32 = 2;
+/// Hours that the daily run looks back: over the whole of yesterday in Beijing, whose bill is new.
+const DAILY_HOURS: u32 = 36;
 /// Rewards that are read at once.
 const AT_ONCE: usize = 8;
 
@@ -287,13 +291,13 @@ pub(crate) fn install(m: &mut Module, reconciler: &Reconciler, config: &RewardsC
         kept: config.reports_kept,
     }))?;
     let hourly = Reconcile {
-        hours: 2,
+        hours: HOURLY_HOURS,
         with_bills: false,
     };
     m.periodic(Periodic::new("rewards.reconcile", "17 * * * *", "UTC", &hourly)?)?;
     // WeChat's bill of yesterday is there after 10:00; the window touches yesterday and today, which has no bill yet.
     let daily = Reconcile {
-        hours: 36,
+        hours: DAILY_HOURS,
         with_bills: true,
     };
     m.periodic(Periodic::new(
