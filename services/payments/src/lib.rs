@@ -1,7 +1,7 @@
 //! Takes money from outside, for every product.
 //!
 //! A payment is of a product's item, `(biz, trade_no)`; how it ends is told by `PaymentSettled`, in the transaction of the
-//! state. The provider is WeChat Pay, or in development an [embedded](embedded) one that speaks the same protocol, so that
+//! state. The provider is WeChat Pay, or in development an embedded one that speaks the same protocol, so that
 //! one client serves both. What the provider says is believed if it is signed, fresh and about what we asked for; everything
 //! else is refused, or parked for a human. A provider that does not call is asked.
 //!

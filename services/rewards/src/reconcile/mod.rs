@@ -83,7 +83,6 @@ impl Reconciler {
         if n_found > 0 {
             tracing::error!(report.id = report.report_id, n_found, "books disagree: see the report");
         }
-        metrics::gauge!("rewards_disagreements").set(n_found as f64);
         self.reports.keep(&report).await?;
         Ok(report)
     }
@@ -334,7 +333,10 @@ impl Task for Reconcile {
             from: from.as_micros(),
             to: to.as_micros(),
         };
-        needs.reconciler.reconcile(cx, window, self.with_bills).await?;
+        let report = needs.reconciler.reconcile(cx, window, self.with_bills).await?;
+        // Each kind of run by itself: one without bills, or over a window that somebody asked for, does not know what the other found.
+        let found = metrics::gauge!("rewards_disagreements", "bills" => self.with_bills.to_string());
+        found.set(report.disagreements.len() as f64);
         needs.reconciler.reports.forget(now.minus(needs.kept)).await
     }
 }
