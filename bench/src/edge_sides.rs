@@ -7,11 +7,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use mosaic::config::Layers;
 use mosaic::{Context, Runtime, async_trait};
+use mosaic_api::ranking::v1::{self as ranking, RankingClient};
 use mosaic_api::users::v1::{GetProfileRequest, UsersClient};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::contract::bench::v1::{Detail, DetailServer, GetDetailReply, GetDetailRequest, detail_routes};
+use crate::contract::bench::v1::{
+    Detail, DetailServer, GetDetailReply, GetDetailRequest, Ranker, RankerServer, RefreshRequest, detail_routes,
+    ranker_routes,
+};
 use crate::report::{Result, say};
 
 /// A detail that is one cached row: the token is checked, one service is asked, nothing else.
@@ -32,12 +36,25 @@ impl Detail for Reader {
     }
 }
 
+/// Has the hot list computed when it is due for those who measure, not every few minutes.
+struct Refresher(RankingClient);
+
+#[async_trait]
+impl Ranker for Refresher {
+    async fn refresh(&self, cx: &Context, request: RefreshRequest) -> mosaic::Result<()> {
+        let request = ranking::RefreshRequest { biz: request.biz };
+        self.0.refresh(cx, request).await.map(drop)
+    }
+}
+
 /// Runs the platform with one module more until this process is ended.
 pub(crate) async fn serve_platform(logged: bool) -> Result<()> {
     let data = TempDir::new()?;
     let app = platform::app().module("bench", async |m| {
         m.serve(DetailServer::new(Arc::new(Reader(m.client()))));
         m.routes(detail_routes(m.client()));
+        m.serve(RankerServer::new(Arc::new(Refresher(m.client()))));
+        m.routes(ranker_routes(m.client()));
         Ok(())
     });
     let mut layers = Layers::default()

@@ -1,7 +1,7 @@
 //! Measures what Mosaic costs beside what one would write without it.
 //!
 //! ```text
-//! bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]    all without a name
+//! bench [local] [rpc] [edge] [content] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]    all without a name
 //! bench tasks [throughput] [delay] [soak]                                   parts of one; soak only if named
 //! bench events [bus] [outbox]
 //! ```
@@ -19,12 +19,14 @@ mod balancers_scenes;
 mod balancers_svg;
 mod balancers_world;
 mod child;
+mod content;
 mod echo;
 mod edge;
 mod edge_sides;
 mod events;
 mod events_outbox;
 mod interaction;
+mod load;
 mod local;
 mod pick;
 mod ranking;
@@ -70,7 +72,7 @@ async fn run(names: &[String]) -> Result<()> {
         ["serve-bare", json] => return edge_sides::serve_bare(json).await,
         ["help" | "-h" | "--help"] => {
             say(
-                "bench [local] [rpc] [edge] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]: all of them without a \
+                "bench [local] [rpc] [edge] [content] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]: all of them without a \
                  name; tasks and events take the names of their parts; see bench/RESULTS.md",
             );
             return Ok(());
@@ -85,6 +87,7 @@ async fn run(names: &[String]) -> Result<()> {
         "local",
         "rpc",
         "edge",
+        "content",
         "start",
         "pick",
         "balancers",
@@ -109,6 +112,7 @@ async fn measure(name: &str) -> Result<()> {
         "local" => local::measure().await,
         "rpc" => rpc::measure().await,
         "edge" => edge::measure().await,
+        "content" => content::measure().await,
         "start" => start::measure().await,
         "pick" => pick::measure(),
         "balancers" => balancers::measure(),
