@@ -14,6 +14,7 @@ use mosaic::{AccountId, Context, Error, Result, Runtime};
 use mosaic_api::events::{Item as EventItem, LikesChanged};
 
 use crate::model::{Change, Counts, DEFAULT_FOLDER, Delta, FolderError, FolderId, Item, Kind, Mark, last_words, plan};
+use crate::own::Marker;
 use crate::rows::{self, Column};
 use crate::store;
 
@@ -32,6 +33,8 @@ pub(crate) struct Applied {
     pub(crate) outcomes: Vec<Result<(), FolderError>>,
     /// Whose counters are others now.
     pub(crate) changed: Vec<Item>,
+    /// Whose marks are others now.
+    pub(crate) markers: BTreeSet<Marker>,
 }
 
 const ITEM: [Column; 2] = [Column::Text("biz"), Column::Number("biz_id")];
@@ -83,8 +86,10 @@ impl Changes {
         count(&tx, &plan.deltas).await?;
         let changed = possible.map(|(cx, change)| (&change.mark.item, cx)).collect();
         self.tell(&tx, &plan.deltas, &counts, &changed).await?;
+        let marks = plan.gone.iter().chain(plan.new.iter().map(|(mark, _)| mark));
         Ok(Applied {
             outcomes,
+            markers: marks.map(|mark| (mark.account, mark.item.biz.clone())).collect(),
             changed: plan.deltas.into_keys().collect(),
         })
     }

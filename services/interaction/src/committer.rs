@@ -2,7 +2,7 @@
 //!
 //! A commit costs as much for one row as for hundreds. So calls queue (in a bounded queue; what does not fit is refused), one task
 //! takes what has come, at most `batch_max`, and applies it in the order of arrival in one transaction; nobody waits for
-//! others to come. A caller is answered after the commit and after the cache has forgotten the old counters, which happens
+//! others to come. A caller is answered after the commit and after the cache has forgotten what was before it, which happens
 //! beside the next transaction. A caller that has given up before its transaction began is skipped; later it is
 //! as with any write that was given up. If a batch fails for a reason that may be one call's, halves of it are tried.
 
@@ -15,6 +15,7 @@ use crate::changes::{Applied, Changes};
 use crate::config::InteractionConfig;
 use crate::counts::CachedCounts;
 use crate::model::Change;
+use crate::own::CachedOwn;
 
 /// Pause before the task begins anew after a panic.
 const AFTER_PANIC: std::time::Duration = std::time::Duration::from_millis(100);
@@ -22,6 +23,13 @@ const AFTER_PANIC: std::time::Duration = std::time::Duration::from_millis(100);
 /// The door to the queue; see the module documentation.
 pub(crate) struct Committer {
     queue: mpsc::Sender<Call>,
+}
+
+/// What is shown of changes, to be forgotten when they change.
+#[derive(Clone)]
+pub(crate) struct Cached {
+    pub(crate) counts: CachedCounts,
+    pub(crate) own: CachedOwn,
 }
 
 /// A change and who waits for it.
@@ -33,17 +41,12 @@ struct Call {
 
 impl Committer {
     /// Starts the task in `group`.
-    pub(crate) fn start(
-        changes: Changes,
-        counts: &CachedCounts,
-        group: &TaskGroup,
-        config: &InteractionConfig,
-    ) -> Self {
+    pub(crate) fn start(changes: Changes, cached: Cached, group: &TaskGroup, config: &InteractionConfig) -> Self {
         let (queue, calls) = mpsc::channel(config.queue_max.max(1));
         let worker = Worker {
             calls: Arc::new(Mutex::new(calls)),
             changes,
-            counts: counts.clone(),
+            cached,
             group: group.clone(),
             batch_max: config.batch_max.max(1),
         };
@@ -84,7 +87,7 @@ fn stopped() -> Error {
 struct Worker {
     calls: Arc<Mutex<mpsc::Receiver<Call>>>,
     changes: Changes,
-    counts: CachedCounts,
+    cached: Cached,
     group: TaskGroup,
     batch_max: usize,
 }
@@ -129,9 +132,12 @@ impl Worker {
 
     /// Answers the callers once the cache has forgotten what they have changed.
     fn answer(&self, batch: Vec<Call>, applied: Applied) {
-        let counts = self.counts.clone();
+        let cached = self.cached.clone();
         self.group.spawn("interaction.answer", async move {
-            counts.forget(&applied.changed).await;
+            futures::join!(
+                cached.counts.forget(&applied.changed),
+                cached.own.forget(applied.markers)
+            );
             for (call, outcome) in batch.into_iter().zip(applied.outcomes) {
                 // Who has gone hears nothing.
                 let _ = call.answer.send(outcome.map_err(Error::from));

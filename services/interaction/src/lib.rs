@@ -14,6 +14,7 @@ mod committer;
 mod config;
 mod counts;
 mod model;
+mod own;
 mod reads;
 mod rows;
 mod service;
@@ -27,8 +28,9 @@ use mosaic_api::interaction::v1::InteractionServer;
 pub use config::InteractionConfig;
 
 use changes::Changes;
-use committer::Committer;
+use committer::{Cached, Committer};
 use counts::CachedCounts;
+use own::CachedOwn;
 use service::Service;
 use store::{Folders, Lists};
 
@@ -41,12 +43,19 @@ pub async fn install(m: &mut Module) -> Result<()> {
     let database = m.database(store::MIGRATIONS).await?;
     let counts = CachedCounts::new(&database, m.cache(), config.cached_for);
     let changes = Changes::new(&database, &m.outbox()?, m.runtime());
-    let committer = Committer::start(changes, &counts, m.background(), &config);
+    let lists = Lists::new(&database);
+    let own = CachedOwn::new(&lists, m.cache(), config.cached_for);
+    let cached = Cached {
+        counts: counts.clone(),
+        own: own.clone(),
+    };
+    let committer = Committer::start(changes, cached, m.background(), &config);
     reads::install(m, &database, &counts, &config)?;
     m.serve(InteractionServer::new(Arc::new(Service {
         committer,
         counts,
-        lists: Lists::new(&database),
+        own,
+        lists,
         folders: Folders::new(&database),
     })));
     Ok(())

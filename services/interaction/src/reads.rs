@@ -3,20 +3,27 @@
 //! Counting is not repeatable, so a batch has one transaction and an inbox. The history keeps the last time, which may be written
 //! twice, so it needs neither. That these are two groups lets each go on while the other stands still.
 //!
+//! What everybody reads is counted many times a second. If its counters left the cache each time, most of those who read it would wait for
+//! the database, so they leave it at most once in [`FORGET_EVERY`].
+//!
 //! [`install`] is the table of what is read: a product's event is one implementation of [`Readable`] and one line there.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mosaic::events::{BatchSize, Event, Group, HandleBatch, HandleBatchIn};
 use mosaic::sql::{Database, Transaction, micros};
-use mosaic::{AccountId, Context, Module, Result, Runtime, TaskGroup};
+use mosaic::{AccountId, Context, Module, Result, Runtime, StopSignal, lock};
 use mosaic_api::events::ArticleRead;
 
 use crate::config::InteractionConfig;
 use crate::counts::CachedCounts;
 use crate::model::Item;
 use crate::store::{self, Visit};
+
+/// How often counters whose reads have changed leave the cache.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// An event that says that an item was read.
 trait Readable: Event {
@@ -46,10 +53,11 @@ pub(crate) fn install(
         events: config.reads_batch_max.max(1),
         wait: config.reads_wait,
     };
-    let count = Arc::new(Count {
-        counts: counts.clone(),
-        group: m.background().clone(),
-    });
+    let count = Arc::new(Count::default());
+    m.background().spawn(
+        "interaction.forget",
+        forget(count.changed.clone(), counts.clone(), m.background().stop_signal()),
+    );
     let remember = Arc::new(Remember {
         database: database.clone(),
         runtime: m.runtime().clone(),
@@ -64,9 +72,22 @@ pub(crate) fn install(
 }
 
 /// Counts reads.
+#[derive(Default)]
 struct Count {
-    counts: CachedCounts,
-    group: TaskGroup,
+    /// Items whose counters are not those of the cache.
+    changed: Arc<Mutex<BTreeSet<Item>>>,
+}
+
+/// Has the cache forget what has changed, every now and then and in the end.
+async fn forget(changed: Arc<Mutex<BTreeSet<Item>>>, counts: CachedCounts, mut stop: StopSignal) {
+    while !stop.is_stopping() {
+        tokio::select! {
+            () = stop.stopped() => {}
+            () = tokio::time::sleep(FORGET_EVERY) => {}
+        }
+        let items: Vec<_> = std::mem::take(&mut *lock(&changed)).into_iter().collect();
+        counts.forget(&items).await;
+    }
 }
 
 impl<E: Readable> HandleBatchIn<E> for Count {
@@ -82,11 +103,8 @@ impl<E: Readable> HandleBatchIn<E> for Count {
         };
         let reads: BTreeMap<Item, i64> = n_reads.into_iter().map(|(id, n)| (item(id), n)).collect();
         store::add_reads(tx, reads.iter().map(|(item, n)| (item, *n))).await?;
-        let (counts, group) = (self.counts.clone(), self.group.clone());
-        tx.on_commit(move || {
-            let items: Vec<_> = reads.into_keys().collect();
-            group.spawn("interaction.forget", async move { counts.forget(&items).await });
-        });
+        let changed = self.changed.clone();
+        tx.on_commit(move || lock(&changed).extend(reads.into_keys()));
         Ok(())
     }
 }

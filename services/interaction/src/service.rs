@@ -13,21 +13,23 @@ use mosaic_api::interaction::v1::{
 use crate::committer::Committer;
 use crate::counts::CachedCounts;
 use crate::model::{Change, Counts, DEFAULT_FOLDER, Item, Kind, Mark, Own};
+use crate::own::CachedOwn;
 use crate::store::{Entry, Folders, Lists, Page};
 
 /// See the module documentation.
 pub(crate) struct Service {
     pub(crate) committer: Committer,
     pub(crate) counts: CachedCounts,
+    pub(crate) own: CachedOwn,
     pub(crate) lists: Lists,
     pub(crate) folders: Folders,
 }
 
 impl Service {
-    async fn own(&self, account_id: i64, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
+    async fn own_of(&self, account_id: i64, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
         match account_id {
             0 => Ok(HashMap::new()),
-            account => self.lists.own(AccountId::try_from(account)?, biz, ids).await,
+            account => self.own.get(AccountId::try_from(account)?, biz, ids).await,
         }
     }
 }
@@ -47,7 +49,7 @@ impl Interaction for Service {
     }
 
     async fn get(&self, _: &Context, request: GetRequest) -> Result<ItemState> {
-        let own = self.own(request.account_id, &request.biz, &[request.biz_id]).await?;
+        let own = self.own_of(request.account_id, &request.biz, &[request.biz_id]).await?;
         let item = Item {
             biz: request.biz.into(),
             biz_id: request.biz_id,
@@ -63,7 +65,7 @@ impl Interaction for Service {
             account_id,
         } = request;
         let counts = self.lists.counts(&biz, &biz_ids).await?;
-        let own = self.own(account_id, &biz, &biz_ids).await?;
+        let own = self.own_of(account_id, &biz, &biz_ids).await?;
         let state = |id: i64| state(id, counts.get(&id).copied().unwrap_or_default(), own.get(&id));
         Ok(GetManyResponse {
             items: biz_ids.into_iter().map(state).collect(),

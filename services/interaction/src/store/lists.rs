@@ -3,7 +3,7 @@
 use mosaic::sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query, SelectStatement};
 use mosaic::sql::sea_orm::{ConnectionTrait as _, QueryResult};
 use mosaic::sql::{Database, into_error};
-use mosaic::{AccountId, Result};
+use mosaic::{AccountId, Error, Result};
 use std::collections::HashMap;
 
 use super::{biz_id, counts};
@@ -23,7 +23,8 @@ pub(crate) struct Page {
     pub(crate) limit: u32,
 }
 
-/// See the module documentation.
+/// See the module documentation. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Lists {
     database: Database,
 }
@@ -60,6 +61,24 @@ impl Lists {
             }
         }
         Ok(own)
+    }
+
+    /// Returns what `account` has marked, at most `max` of it.
+    pub(crate) async fn marked(&self, account: AccountId, biz: &str, max: u64) -> Result<Vec<(i64, Kind)>> {
+        let kinds = [Kind::Like, Kind::Collection].map(Kind::number);
+        let mut find = Query::select();
+        find.columns(["biz_id", "kind"]).from("mark");
+        find.and_where(Expr::col("account_id").eq(account.get()))
+            .and_where(Expr::col("kind").is_in(kinds))
+            .and_where(Expr::col("biz").eq(biz))
+            .limit(max);
+        let rows = self.database.query_all(&find).await.map_err(into_error)?;
+        let mut marked = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let kind = Kind::of(row.try_get("", "kind").map_err(into_error)?);
+            marked.extend(kind.map(|kind| Ok::<_, Error>((biz_id(row)?, kind))).transpose()?);
+        }
+        Ok(marked)
     }
 
     /// Returns what `account` has read.

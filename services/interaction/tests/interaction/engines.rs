@@ -44,6 +44,7 @@ macro_rules! on_every_engine {
 
 on_every_engine!(
     likes::who_likes_twice_is_counted_once,
+    likes::who_likes_much_sees_it,
     likes::a_hundred_at_once_are_counted_exactly,
     likes::toggled_at_random_the_counters_are_the_rows,
     likes::two_processes_count_together,

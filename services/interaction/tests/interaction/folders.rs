@@ -11,7 +11,7 @@ use crate::support::{ARTICLE, Bench, Plan};
 impl Bench {
     async fn create(&self, account_id: i64, name: &str) -> mosaic::Result<i64> {
         let request = CreateFolderRequest {
-            account_id,
+            account_id: self.who(account_id),
             biz: ARTICLE.to_owned(),
             name: name.to_owned(),
         };
@@ -20,7 +20,7 @@ impl Bench {
 
     async fn rename(&self, account_id: i64, folder_id: i64, name: &str) -> mosaic::Result<()> {
         let request = RenameFolderRequest {
-            account_id,
+            account_id: self.who(account_id),
             folder_id,
             name: name.to_owned(),
         };
@@ -28,13 +28,14 @@ impl Bench {
     }
 
     async fn delete(&self, account_id: i64, folder_id: i64) -> mosaic::Result<()> {
+        let account_id = self.who(account_id);
         let request = DeleteFolderRequest { account_id, folder_id };
         self.client.delete_folder(&self.cx, request).await
     }
 
     async fn names(&self, account_id: i64) -> Vec<String> {
         let request = ListFoldersRequest {
-            account_id,
+            account_id: self.who(account_id),
             biz: ARTICLE.to_owned(),
         };
         let listed = self.client.list_folders(&self.cx, request).await.unwrap();
@@ -46,7 +47,7 @@ impl Bench {
         let mut before = None;
         loop {
             let request = ListCollectedRequest {
-                account_id,
+                account_id: self.who(account_id),
                 biz: ARTICLE.to_owned(),
                 folder_id,
                 before,
@@ -89,7 +90,7 @@ pub(crate) async fn what_is_collected_moves_between_folders(plan: Plan) {
     bench.collect(3, 1, None).await.unwrap();
     assert_eq!(bench.get(3, 1).await.collects, 1, "the other's");
     let ids = ListCollectedIdsRequest {
-        account_id: 1,
+        account_id: bench.who(1),
         biz: ARTICLE.to_owned(),
         limit: 1000,
     };

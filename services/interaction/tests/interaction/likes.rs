@@ -38,6 +38,31 @@ pub(crate) async fn who_likes_twice_is_counted_once(plan: Plan) {
     bench.stop().await;
 }
 
+/// What somebody has marked is kept as long as it is little: around that limit nobody sees a difference.
+pub(crate) async fn who_likes_much_sees_it(plan: Plan) {
+    let bench = plan.start().await;
+    join_all((1..=98).map(|item| bench.like(item, 5, true))).await;
+    bench.collect(1, 5, Some(0)).await.unwrap();
+    for item in 99..=102 {
+        assert!(!bench.get(item, 5).await.liked, "{item} before");
+        bench.like(item, 5, true).await.unwrap();
+        let seen = [1, item, item + 1].map(|item| bench.get(item, 5));
+        let seen = join_all(seen)
+            .await
+            .into_iter()
+            .map(|state| (state.liked, state.collected));
+        let want = [(true, true), (true, false), (false, false)];
+        assert_eq!(Vec::from_iter(seen), want, "after {item}");
+    }
+    for item in 2..=6 {
+        bench.like(item, 5, false).await.unwrap();
+        assert!(!bench.get(item, 5).await.liked, "{item} after");
+        assert!(bench.get(item + 1, 5).await.liked && bench.get(1, 5).await.collected);
+    }
+    assert!(!bench.get(1, 6).await.liked, "another");
+    bench.stop().await;
+}
+
 pub(crate) async fn a_hundred_at_once_are_counted_exactly(plan: Plan) {
     let bench = plan.start().await;
     let all = join_all((0..100).map(|_| bench.like(1, 5, true))).await;

@@ -15,7 +15,7 @@ impl Bench {
         let mut before = None;
         loop {
             let request = ListHistoryRequest {
-                account_id,
+                account_id: self.who(account_id),
                 biz: ARTICLE.to_owned(),
                 before,
                 limit: 2,
@@ -76,7 +76,7 @@ async fn states_come_in_the_order_asked(bench: &Bench) {
     let many = GetManyRequest {
         biz: ARTICLE.to_owned(),
         biz_ids: vec![bench.id(4), bench.id(9), bench.id(2), bench.id(4)],
-        account_id: 7,
+        account_id: bench.who(7),
     };
     let many = bench.client.get_many(&bench.cx, many).await.unwrap().items;
     let shown = many
@@ -93,7 +93,7 @@ async fn states_come_in_the_order_asked(bench: &Bench) {
         "in their order"
     );
     let liked = ListLikedRequest {
-        account_id: 7,
+        account_id: bench.who(7),
         biz: ARTICLE.to_owned(),
         limit: 1000,
     };

@@ -40,7 +40,7 @@ pub(crate) struct Bench {
     pub(crate) client: InteractionClient,
     pub(crate) cx: Context,
     pub(crate) told: Told,
-    /// Items count from here: a cache that tests share keeps what others counted.
+    /// Items and accounts count from here: a cache that tests share keeps what others counted.
     base: i64,
     doors: Kept,
     settings: Vec<(String, String)>,
@@ -144,6 +144,11 @@ impl Bench {
         self.base + n
     }
 
+    /// Returns the id of account number `n` of this test; 0 is nobody.
+    pub(crate) fn who(&self, n: i64) -> i64 {
+        if n == 0 { 0 } else { self.base + n }
+    }
+
     /// Returns what was told of likes so far: numbers of items of this test and their likes.
     pub(crate) fn told(&self) -> Vec<(i64, i64)> {
         let told = lock(&self.told);
@@ -154,7 +159,7 @@ impl Bench {
         let request = SetLikeRequest {
             biz: ARTICLE.to_owned(),
             biz_id: self.id(n),
-            account_id,
+            account_id: self.who(account_id),
             liked,
         };
         self.client.set_like(&self.cx, request).await
@@ -164,7 +169,7 @@ impl Bench {
         let request = SetCollectedRequest {
             biz: ARTICLE.to_owned(),
             biz_id: self.id(n),
-            account_id,
+            account_id: self.who(account_id),
             folder_id: folder.unwrap_or_default(),
             collected: folder.is_some(),
         };
@@ -175,7 +180,7 @@ impl Bench {
         let request = GetRequest {
             biz: ARTICLE.to_owned(),
             biz_id: self.id(n),
-            account_id,
+            account_id: self.who(account_id),
         };
         self.client.get(&self.cx, request).await.unwrap()
     }
@@ -184,7 +189,7 @@ impl Bench {
     fn read_event(&self, n: i64, reader: Option<i64>, at_us: i64) -> ArticleRead {
         ArticleRead {
             article_id: self.id(n),
-            reader: reader.map(|id| id.try_into().unwrap()),
+            reader: reader.map(|n| self.who(n).try_into().unwrap()),
             at_us,
         }
     }
