@@ -2,8 +2,8 @@
 //!
 //! That somebody has read an article is no change of anything in the request that saw it: an outbox row each would make a page view
 //! the dearest write of the platform. A [`Reporter`] takes an event without waiting; a task publishes what has gathered, and
-//! while one batch is on its way the next one gathers. The price: **what is in the buffer is lost with the process**, a few
-//! milliseconds of events in a crash, and what does not fit into the buffer while the bus is away is dropped and counted
+//! while one batch is on its way the next one gathers. The price: **what is in the buffer is lost with the process**, a tenth
+//! of a second of events in a crash, and what does not fit into the buffer while the bus is away is dropped and counted
 //! (`events_reports_dropped_total`). So: for counts and traces of use, never for what somebody relies on; that belongs
 //! into an [`Outbox`](crate::Outbox).
 //!
@@ -35,7 +35,8 @@ pub struct ReportOptions {
     pub buffer_max: usize,
     /// Reports published at once. Default 2,000.
     pub batch_max: usize,
-    /// Fewer, if the first of them has waited so long. Default 5 ms.
+    /// Fewer, if the first of them has waited so long. Default 100 ms: a batch, however small, costs the embedded bus and its
+    /// readers dozens of statements, and who counts waits longer than that anyway.
     pub wait: Duration,
     /// Time to publish what is left when asked to stop. Default 1 s.
     pub drain: Duration,
@@ -46,7 +47,7 @@ impl Default for ReportOptions {
         Self {
             buffer_max: 1 << 16,
             batch_max: 2000,
-            wait: Duration::from_millis(5),
+            wait: Duration::from_millis(100),
             drain: Duration::from_secs(1),
         }
     }
@@ -276,6 +277,7 @@ mod tests {
         let reports = Reports::new(ReportOptions {
             buffer_max,
             batch_max,
+            wait: Duration::from_millis(5),
             ..ReportOptions::default()
         });
         let taker = Arc::new(Taker::default());
