@@ -38,10 +38,9 @@ impl Show {
             biz_id: article.id.get(),
             account_id: viewer.map_or(0, AccountId::get),
         };
-        let authors = [article.author];
-        let (state, names) = futures::join!(self.interaction.get(cx, request), self.names(cx, &authors));
+        let (state, author) = futures::join!(self.interaction.get(cx, request), self.author(cx, article.author));
         let state = self.degrade.fill(Dependency::Interaction, state).await?;
-        Ok(self.published(article, &names?, &state))
+        Ok(self.published(article, author?, &state))
     }
 
     /// Returns what a reader sees of articles in a list.
@@ -58,7 +57,8 @@ impl Show {
         let none = ItemState::default();
         let shown = articles.into_iter().map(|article| {
             let state = states.get(&article.id.get()).unwrap_or(&none);
-            self.published(article, &names, state)
+            let author = author(article.author, &names);
+            self.published(article, author, state)
         });
         Ok(shown.collect())
     }
@@ -106,6 +106,16 @@ impl Show {
         Ok(names.into_iter().flatten().collect())
     }
 
+    /// Returns somebody with his name, as [`Show::names`] has it.
+    async fn author(&self, cx: &Context, account: AccountId) -> Result<Author> {
+        let id = account.get();
+        let request = GetNicknamesRequest { account_ids: vec![id] };
+        let answer = self.users.get_nicknames(cx, request).await;
+        let mut answer = self.degrade.fill(Dependency::Users, answer).await?;
+        let name = answer.nicknames.pop().unwrap_or_default();
+        Ok(Author { id, name })
+    }
+
     async fn states(&self, cx: &Context, ids: &[i64], viewer: Option<AccountId>) -> Result<HashMap<i64, ItemState>> {
         let batches = stream::iter(ids.chunks(BATCH).map(<[_]>::to_vec))
             .map(async |biz_ids| {
@@ -127,8 +137,7 @@ impl Show {
             .collect())
     }
 
-    fn published(&self, article: Published, names: &HashMap<AccountId, String>, state: &ItemState) -> Article {
-        let author = author(article.author, names);
+    fn published(&self, article: Published, author: Author, state: &ItemState) -> Article {
         Article {
             id: article.id.get(),
             title: article.title,
