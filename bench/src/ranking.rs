@@ -32,7 +32,7 @@ const BAR_MB: f64 = 64.0;
 const BAR_TOP_MS: f64 = 1.0;
 const BAR_RESTART_MS: f64 = 5.0;
 
-/// What a process says of itself, in the order of [`ranking_node::Measured::line`].
+/// What a process says of itself, in the order in which `ranking_node::serve` prints it.
 const HEAD: [&str; 9] = [
     "engine",
     "items",

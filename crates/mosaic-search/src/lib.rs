@@ -2,7 +2,7 @@
 //!
 //! [`SearchEngine`] is the port; its engines are one in the process (tantivy, a directory of files) and one elsewhere that speaks
 //! Elasticsearch's HTTP. [`Index`] is what callers hold: it keeps the limits, so that no engine sees a document or query that another
-//! would refuse. Both engines cut text alike ([`words`]): Chinese is found by any word inside a sentence without a dictionary, see
+//! would refuse. Both engines cut text alike (`words`): Chinese is found by any word inside a sentence without a dictionary, see
 //! `docs/adr/0016-search.md`.
 //!
 //! Promises: a document never replaces one of a later version, nor comes back after a later removal; what [`Index::put`] has accepted

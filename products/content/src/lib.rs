@@ -1,6 +1,6 @@
 //! Articles: the API that its clients speak, over the capabilities that all products share.
 //!
-//! Two things are its own: the articles themselves, in two libraries ([`articles`]), and its words. Accounts, likes, comments,
+//! Two things are its own: the articles themselves, in two libraries (`articles`), and its words. Accounts, likes, comments,
 //! follows, rankings, search and money are capabilities that it asks.
 
 mod articles;

@@ -2,9 +2,9 @@
 //!
 //! A counter is the number of people, not of clicks: like and unlike say what is to be, and a row a person is the truth that the
 //! counter follows in the same transaction. One row and one commit for each click would be far too slow for what everybody
-//! clicks, so calls that come together are committed together ([`committer`]); a caller is answered after the commit, and
+//! clicks, so calls that come together are committed together (`committer`); a caller is answered after the commit, and
 //! so reads his own write. Reads of items are events (`Reporter`), counted in batches, and another group keeps who
-//! has read what ([`reads`]).
+//! has read what (`reads`).
 //!
 //! A like is told to others as `LikesChanged`, with the new number. A cache that is gone only slows; a queue that is full
 //! refuses (`INTERACTION_BUSY`).

@@ -116,7 +116,7 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
-/// What [`Engine::promote`] did.
+/// What [`Engine::promote`](super::Engine::promote) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Promoted {
     /// So many tasks may run now that could not before.
