@@ -6,15 +6,15 @@
 //!
 //! Cached are an article's draft, the first page of an author's list (without texts), and what readers see.
 
+mod rows;
 mod schema;
 
 use std::time::Duration;
 
 use mosaic::cache::{Cache, CacheKey, ReadThrough};
-use mosaic::sql::sea_orm;
 use mosaic::sql::sea_orm::entity::prelude::*;
 use mosaic::sql::sea_orm::sea_query::OnConflict;
-use mosaic::sql::sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
+use mosaic::sql::sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 use mosaic::sql::{into_error, micros};
 use mosaic::{AccountId, Context, Result, Transactions};
 use mosaic_api::events::{Item, ItemPublished, ItemWithdrawn};
@@ -24,6 +24,7 @@ pub(crate) use schema::MIGRATIONS;
 use super::BIZ;
 use super::body::Bodies;
 use super::model::{ArticleId, Draft, Page, Published, Status, Text, not_found};
+use rows::{DraftRow, SummaryRow, read_tags, tags_column};
 use schema::{article, published};
 
 /// How long rows are cached; a change removes them earlier.
@@ -413,66 +414,4 @@ async fn upsert(db: &impl ConnectionTrait, row: published::ActiveModel) -> Resul
         .exec_without_returning(db)
         .await;
     inserted.map(drop).map_err(into_error)
-}
-
-/// Tags have no line breaks ([`Text::draft`]).
-fn tags_column(tags: &[String]) -> String {
-    tags.join("\n")
-}
-
-fn read_tags(column: &str) -> Vec<String> {
-    column.lines().map(str::to_owned).collect()
-}
-
-#[derive(FromQueryResult)]
-struct DraftRow {
-    id: i64,
-    author_id: i64,
-    title: String,
-    content: String,
-    tags: String,
-    status: i64,
-    created_at: i64,
-    updated_at: i64,
-}
-
-impl DraftRow {
-    fn read(self) -> Result<Draft> {
-        Ok(Draft {
-            id: ArticleId::try_from(self.id)?,
-            author: AccountId::try_from(self.author_id)?,
-            title: self.title,
-            content: self.content,
-            tags: read_tags(&self.tags),
-            status: Status::of_number(self.status),
-            created_us: self.created_at,
-            updated_us: self.updated_at,
-        })
-    }
-}
-
-#[derive(FromQueryResult)]
-struct SummaryRow {
-    id: i64,
-    author_id: i64,
-    title: String,
-    summary: String,
-    tags: String,
-    created_at: i64,
-    updated_at: i64,
-}
-
-impl SummaryRow {
-    fn read(self) -> Result<Published> {
-        Ok(Published {
-            id: ArticleId::try_from(self.id)?,
-            author: AccountId::try_from(self.author_id)?,
-            title: self.title,
-            summary: self.summary,
-            content: String::new(),
-            tags: read_tags(&self.tags),
-            created_us: self.created_at,
-            updated_us: self.updated_at,
-        })
-    }
 }
