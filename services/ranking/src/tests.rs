@@ -141,6 +141,17 @@ async fn pages_end_with_what_a_full_sort_has() {
     assert_eq!(ids, (1151..=1250).rev().collect::<Vec<_>>());
 }
 
+/// Compares lists of which one was stored as JSON, in which the last bit of a score may change.
+#[track_caller]
+fn assert_same(stored: &HotList, computed: &HotList) {
+    assert_eq!(stored.computed_at, computed.computed_at);
+    assert_eq!(stored.items.len(), computed.items.len());
+    for ((id, score), (expected_id, expected)) in stored.items.iter().zip(&computed.items) {
+        assert_eq!(id, expected_id);
+        assert!((score - expected).abs() <= expected.abs() * 1e-12, "{score} {expected}");
+    }
+}
+
 #[tokio::test]
 async fn a_dead_cache_and_a_dead_database_leave_the_last_lists() {
     let runtime = Runtime::system();
@@ -154,7 +165,7 @@ async fn a_dead_cache_and_a_dead_database_leave_the_last_lists() {
         assert_eq!(node.ids().await, [2, 1]);
         // A restart.
         let node = Node::new(&database, &cache, &runtime);
-        assert_eq!(*node.hot.get(BIZ).await.unwrap().expect("a list"), computed);
+        assert_same(&node.hot.get(BIZ).await.unwrap().expect("a list"), &computed);
     }
     let shared = cache("memory:", &runtime);
     let node = Node::new(&database, &shared, &runtime);
@@ -167,7 +178,7 @@ async fn a_dead_cache_and_a_dead_database_leave_the_last_lists() {
     assert_eq!(*top.items, [(2, 4), (1, 3)]);
     // A restart without a database has the hot list from the cache; without both nobody claims that there is none.
     let node = Node::new(&database, &shared, &runtime);
-    assert_eq!(*node.hot.get(BIZ).await.unwrap().expect("a list"), computed);
+    assert_same(&node.hot.get(BIZ).await.unwrap().expect("a list"), &computed);
     let node = Node::new(&database, &dead_cache(&runtime), &runtime);
     assert!(node.hot.get(BIZ).await.is_err());
 }
