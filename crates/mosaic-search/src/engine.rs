@@ -8,20 +8,15 @@ use mosaic_core::Result;
 use crate::document::{check_documents, check_removals};
 use crate::{Document, Hits, IndexName, IndexSchema, Query, Removal};
 
-/// What was found where an index was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opening {
-    /// Nothing, or nothing that could be used: the index is empty, and whoever has the documents puts them again.
-    Fresh,
-    /// The index as it was left.
-    Kept,
-}
-
 /// Keeps documents and finds them; see the module documentation for what must hold. Callers hold an [`Index`].
 #[async_trait]
 pub trait SearchEngine: Send + Sync + 'static {
-    /// Opens the index, made if it is not there; every other method expects that somebody has.
-    async fn open(&self, schema: &IndexSchema) -> Result<Opening>;
+    /// Opens the index as it was left; says `false` if there is none that can be used. Nothing is made or thrown away.
+    async fn open(&self, schema: &IndexSchema) -> Result<bool>;
+
+    /// Makes the index, empty, in place of one that cannot be used; opens one that can. The methods below expect that the index is
+    /// open.
+    async fn create(&self, schema: &IndexSchema) -> Result<()>;
 
     /// Keeps documents, each unless one of a later version, or its removal, is known. They survive a crash when this returns; they are
     /// found a moment later, see [`SearchEngine::refresh`].
@@ -51,14 +46,26 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens the index, made if it is not there.
+    /// Opens the index as it was left; `None` if there is none that can be used. Whoever has the documents then writes down that they
+    /// must be put again, and only then [creates](Index::create) the index: the other way round, a crash in between leaves an index
+    /// that looks whole and is empty.
     ///
     /// # Errors
     /// `Unavailable` (`SEARCH_UNAVAILABLE`, `SEARCH_INDEX_LOCKED`), as for every method.
-    pub async fn open(engine: Arc<dyn SearchEngine>, schema: IndexSchema) -> Result<(Self, Opening)> {
-        let opening = engine.open(&schema).await?;
+    pub async fn open(engine: Arc<dyn SearchEngine>, schema: IndexSchema) -> Result<Option<Self>> {
+        let is_there = engine.open(&schema).await?;
         let schema = Arc::new(schema);
-        Ok((Self { engine, schema }, opening))
+        Ok(is_there.then_some(Self { engine, schema }))
+    }
+
+    /// Makes the index, empty, unless one is there that can be used; opens it.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn create(engine: Arc<dyn SearchEngine>, schema: IndexSchema) -> Result<Self> {
+        engine.create(&schema).await?;
+        let schema = Arc::new(schema);
+        Ok(Self { engine, schema })
     }
 
     /// Returns the name of the index.

@@ -7,8 +7,8 @@
 //!
 //! Promises: a document never replaces one of a later version, nor comes back after a later removal; what [`Index::put`] has accepted
 //! survives a crash; what is searched for is text and never a query language. An engine that does not answer is `Unavailable`
-//! (`SEARCH_UNAVAILABLE`); an index is never the only place of anything, so one that is damaged or of another schema begins anew,
-//! empty, and says so ([`Opening::Fresh`]).
+//! (`SEARCH_UNAVAILABLE`); an index is never the only place of anything, so one that is damaged or of another schema counts as
+//! not there ([`Index::open`]) and is created anew.
 
 mod document;
 mod elasticsearch;
@@ -22,7 +22,7 @@ mod words;
 
 pub use document::{Document, Removal, Value};
 pub use elasticsearch::Elasticsearch;
-pub use engine::{Index, Opening, SearchEngine};
+pub use engine::{Index, SearchEngine};
 pub use open::{Options, WRITER_HEAP, open};
 pub use query::{Boost, Filter, Hit, Hits, Query};
 pub use schema::{Field, IndexName, IndexSchema, Kind};

@@ -1,13 +1,13 @@
 //! The indexes in the engine: which are open, which is searched, which are written.
 //!
-//! Which generation is in use is a row that is read each time, since another process may have changed it. An index that is found empty
-//! where one should be is filled by a task. One that fails is opened anew next time: so an engine that was away or that lost its
-//! indexes is met again.
+//! Which generation is in use is a row that is read each time, since another process may have changed it. An index that is not there
+//! is created, and filled by a task that was enqueued before: whoever gives up or crashes halfway leaves no index that looks whole and
+//! is empty. One that fails is opened anew next time: so an engine that was away or that lost its indexes is met again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use mosaic::search::{Hits, Index, Opening, Query, SearchEngine};
+use mosaic::search::{Hits, Index, Query, SearchEngine};
 use mosaic::{Context, Result, Runtime, lock};
 
 use crate::model::{Change, Entry, Kind};
@@ -22,8 +22,6 @@ pub(crate) struct Indexes {
     store: Store,
     runtime: Runtime,
     open: Mutex<HashMap<Place, Index>>,
-    /// Found empty, and no task is there yet that fills them.
-    to_fill: Mutex<Vec<Place>>,
 }
 
 impl Indexes {
@@ -33,7 +31,6 @@ impl Indexes {
             store,
             runtime: runtime.clone(),
             open: Mutex::default(),
-            to_fill: Mutex::default(),
         }
     }
 
@@ -82,35 +79,34 @@ impl Indexes {
     }
 
     async fn index(&self, place: Place) -> Result<Index> {
-        self.fill().await?;
         let found = lock(&self.open).get(&place).cloned();
         if let Some(index) = found {
             return Ok(index);
         }
-        let (index, opening) = Index::open(self.engine.clone(), place.0.schema(place.1)?).await?;
-        if opening == Opening::Fresh {
-            lock(&self.to_fill).push(place);
-            self.fill().await?;
-        }
+        let schema = place.0.schema(place.1)?;
+        let index = match Index::open(self.engine.clone(), schema.clone()).await? {
+            Some(index) => index,
+            None => {
+                self.enqueue_fill(place).await?;
+                Index::create(self.engine.clone(), schema).await?
+            }
+        };
         lock(&self.open).insert(place, index.clone());
         Ok(index)
     }
 
-    /// Enqueues what fills the indexes that were found empty; they are remembered until it is.
-    async fn fill(&self) -> Result<()> {
-        let places = lock(&self.to_fill).clone();
-        for place in places {
-            let (kind, generation) = place;
-            let cx = Context::new(&self.runtime);
-            let fill = Fill { kind, generation };
-            let enqueue = self
-                .store
-                .transactions()
-                .run(async |tx| tx.enqueue_with(&cx, &fill, patient()).await);
-            enqueue.await?;
-            tracing::info!(kind = kind.name(), generation, "an index is empty and will be filled");
-            lock(&self.to_fill).retain(|other| *other != place);
-        }
+    /// Has an index filled that is about to be created.
+    async fn enqueue_fill(&self, (kind, generation): Place) -> Result<()> {
+        let (cx, fill) = (Context::new(&self.runtime), Fill { kind, generation });
+        let transactions = self.store.transactions();
+        transactions
+            .run(async |tx| tx.enqueue_with(&cx, &fill, patient()).await)
+            .await?;
+        tracing::info!(
+            kind = kind.name(),
+            generation,
+            "an index is not there and will be filled"
+        );
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::Value as Json;
 
-use crate::{Document, Hits, IndexSchema, Opening, Options, Query, Removal, SearchEngine, unavailable};
+use crate::{Document, Hits, IndexSchema, Options, Query, Removal, SearchEngine, unavailable};
 use address::Address;
 
 /// Of 100 hits with what is returned of them, or of what became of 1000 changes.
@@ -130,15 +130,24 @@ impl Answer {
 
 #[async_trait]
 impl SearchEngine for Elasticsearch {
-    async fn open(&self, schema: &IndexSchema) -> Result<Opening> {
+    async fn open(&self, schema: &IndexSchema) -> Result<bool> {
+        let path = format!("/{}", self.index(schema));
+        let answer = self.ask((Method::GET, &path, None), self.timeout).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        answer.expect_success().map(|_| true)
+    }
+
+    async fn create(&self, schema: &IndexSchema) -> Result<()> {
         let path = format!("/{}", self.index(schema));
         let body = body::index(schema);
         let timeout = self.timeout * CHANGES_TIMEOUT_FACTOR;
         let answer = self.ask((Method::PUT, &path, Some(json(&body))), timeout).await?;
         if answer.status == StatusCode::BAD_REQUEST && answer.failure() == "resource_already_exists_exception" {
-            return Ok(Opening::Kept);
+            return Ok(());
         }
-        answer.expect_success().map(|_| Opening::Fresh)
+        answer.expect_success().map(drop)
     }
 
     async fn put(&self, schema: &IndexSchema, documents: Vec<Document>) -> Result<()> {

@@ -13,7 +13,7 @@ use ::tantivy::{Directory as _, Index, IndexReader, ReloadPolicy, TantivyError};
 use mosaic_core::{Error, Result};
 
 use super::{blocking, words};
-use crate::{Field, IndexSchema, Kind, Opening, unavailable};
+use crate::{Field, IndexSchema, Kind, unavailable};
 
 const ID: &str = "_id";
 const VERSION: &str = "_version";
@@ -44,10 +44,10 @@ impl Layout {
     }
 }
 
-/// Opens the index in `path`, or begins it anew if it cannot be used.
-pub(super) async fn open(path: &Path, schema: &IndexSchema) -> Result<(Index, Opening)> {
+/// Opens the index in `path`, if it is there and can be used.
+pub(super) async fn open(path: &Path, schema: &IndexSchema) -> Result<Option<Index>> {
     let wanted = tantivy_schema(schema);
-    let (place, theirs, name) = (path.to_owned(), wanted.clone(), schema.name().as_str().to_owned());
+    let (place, theirs, name) = (path.to_owned(), wanted, schema.name().as_str().to_owned());
     // A panic in here is damage like any other, and must not be taken for an engine that is away.
     let looked_at = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&place).map_err(unavailable)?;
@@ -55,24 +55,27 @@ pub(super) async fn open(path: &Path, schema: &IndexSchema) -> Result<(Index, Op
         look_at(&place, &theirs)
     });
     let why = match looked_at.await {
-        Ok(Ok(Found::Whole(index))) => return Ok((*index, Opening::Kept)),
-        Ok(Ok(Found::Nothing)) => None,
-        Ok(Ok(Found::Damaged(why))) => Some(why),
+        Ok(Ok(Found::Whole(index))) => return Ok(Some(*index)),
+        Ok(Ok(Found::Nothing)) => return Ok(None),
+        Ok(Ok(Found::Damaged(why))) => why,
         Ok(Err(error)) => return Err(error),
-        Err(panic) => Some(panic.to_string()),
+        Err(panic) => panic.to_string(),
     };
-    if let Some(why) = why {
-        tracing::error!(index = %schema.name(), why, "the index is damaged and begins anew");
-    }
-    let place = path.to_owned();
-    let index = blocking(move || {
+    tracing::error!(index = %schema.name(), why, "the index is damaged and is to begin anew");
+    Ok(None)
+}
+
+/// Makes an empty index in `path`, in place of what was there.
+pub(super) async fn create(path: &Path, schema: &IndexSchema) -> Result<Index> {
+    let (place, wanted) = (path.to_owned(), tantivy_schema(schema));
+    blocking(move || {
         remove(&place)?;
         std::fs::create_dir_all(&place).map_err(unavailable)?;
         let index = Index::create_in_dir(&place, wanted).map_err(unavailable)?;
         words::register(&index);
         Ok(index)
-    });
-    Ok((index.await?, Opening::Fresh))
+    })
+    .await
 }
 
 enum Found {

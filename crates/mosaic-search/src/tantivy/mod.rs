@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use mosaic_core::{Result, TaskGroup};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::{Document, Hits, IndexName, IndexSchema, Opening, Options, Query, Removal, SearchEngine, unavailable};
+use crate::{Document, Hits, IndexName, IndexSchema, Options, Query, Removal, SearchEngine, unavailable};
 use files::Layout;
 use writer::{Change, Writer};
 
@@ -59,6 +59,32 @@ impl Tantivy {
         found.ok_or_else(|| unavailable("the index is not open"))
     }
 
+    /// Opens an index that is there; `indexes` is locked over all of it, so that two that open one index get one writer.
+    async fn open_in(&self, indexes: &mut HashMap<IndexName, Arc<Opened>>, schema: &IndexSchema) -> Result<bool> {
+        if indexes.contains_key(schema.name()) {
+            return Ok(true);
+        }
+        let Some(index) = files::open(&self.path(schema), schema).await? else {
+            return Ok(false);
+        };
+        let opened = self.start(index, schema).await?;
+        indexes.insert(schema.name().clone(), opened);
+        Ok(true)
+    }
+
+    async fn start(&self, index: ::tantivy::Index, schema: &IndexSchema) -> Result<Arc<Opened>> {
+        let layout = Layout::of(&index, schema)?;
+        let reader = files::reader(&index)?;
+        let writer = Writer::start(&index, &reader, &layout, &self.options, &self.background).await?;
+        Ok(Arc::new(Opened {
+            layout,
+            reader,
+            writer,
+            turns: Arc::new(Semaphore::new(TURNS)),
+            path: self.path(schema),
+        }))
+    }
+
     fn path(&self, schema: &IndexSchema) -> PathBuf {
         self.directory
             .join(format!("{}-{}", schema.name(), schema.fingerprint()))
@@ -67,26 +93,20 @@ impl Tantivy {
 
 #[async_trait]
 impl SearchEngine for Tantivy {
-    async fn open(&self, schema: &IndexSchema) -> Result<Opening> {
-        // Held over all of it: two that open one index get one writer.
+    async fn open(&self, schema: &IndexSchema) -> Result<bool> {
         let mut indexes = self.indexes.lock().await;
-        if indexes.contains_key(schema.name()) {
-            return Ok(Opening::Kept);
+        self.open_in(&mut indexes, schema).await
+    }
+
+    async fn create(&self, schema: &IndexSchema) -> Result<()> {
+        let mut indexes = self.indexes.lock().await;
+        if self.open_in(&mut indexes, schema).await? {
+            return Ok(());
         }
-        let path = self.path(schema);
-        let (index, opening) = files::open(&path, schema).await?;
-        let layout = Layout::of(&index, schema)?;
-        let reader = files::reader(&index)?;
-        let writer = Writer::start(&index, &reader, &layout, &self.options, &self.background).await?;
-        let opened = Opened {
-            layout,
-            reader,
-            writer,
-            turns: Arc::new(Semaphore::new(TURNS)),
-            path,
-        };
-        indexes.insert(schema.name().clone(), Arc::new(opened));
-        Ok(opening)
+        let index = files::create(&self.path(schema), schema).await?;
+        let opened = self.start(index, schema).await?;
+        indexes.insert(schema.name().clone(), opened);
+        Ok(())
     }
 
     async fn put(&self, schema: &IndexSchema, documents: Vec<Document>) -> Result<()> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mosaic_core::{Result, TaskGroup};
 use mosaic_search::{
-    Document, Elasticsearch, Field, Filter, Hits, Index, IndexSchema, Opening, Options, Query, Removal, SearchEngine,
-    Tantivy, Value,
+    Document, Elasticsearch, Field, Filter, Hits, Index, IndexSchema, Options, Query, Removal, SearchEngine, Tantivy,
+    Value,
 };
 use tempfile::TempDir;
 
@@ -89,9 +89,14 @@ pub(crate) fn document(id: &str, version: i64, title: &str, content: &str) -> Do
 }
 
 pub(crate) async fn open(stage: &Stage) -> Index {
-    let (index, opening) = Index::open(stage.engine.clone(), schema("items")).await.unwrap();
-    assert_eq!(opening, Opening::Fresh);
-    index
+    create(stage, "items").await
+}
+
+/// Creates an index where there is none.
+async fn create(stage: &Stage, name: &str) -> Index {
+    let engine = || stage.engine.clone();
+    assert!(Index::open(engine(), schema(name)).await.unwrap().is_none());
+    Index::create(engine(), schema(name)).await.unwrap()
 }
 
 pub(crate) async fn put(index: &Index, documents: impl Into<Vec<Document>>) {
@@ -462,9 +467,14 @@ async fn changes_at_the_same_time_are_all_kept(stage: Stage) {
 async fn a_dropped_index_begins_anew(stage: Stage) {
     let index = open(&stage).await;
     put(&index, [document("1", 9, "tea", "")]).await;
-    let (again, opening) = Index::open(stage.engine.clone(), schema("items")).await.unwrap();
-    assert_eq!(opening, Opening::Kept);
-    assert_eq!(found(&again, Query::new("tea")).await, ["1"]);
+    let again = Index::open(stage.engine.clone(), schema("items")).await.unwrap();
+    assert_eq!(found(&again.unwrap(), Query::new("tea")).await, ["1"]);
+    let again = Index::create(stage.engine.clone(), schema("items")).await.unwrap();
+    assert_eq!(
+        found(&again, Query::new("tea")).await,
+        ["1"],
+        "one that is there is kept"
+    );
     again.drop_index().await.unwrap();
     index.clone().drop_index().await.unwrap();
     assert_eq!(reason(index.search(Query::new("tea")).await), "SEARCH_UNAVAILABLE");
@@ -478,10 +488,7 @@ async fn a_dropped_index_begins_anew(stage: Stage) {
 }
 
 async fn indexes_know_nothing_of_each_other(stage: Stage) {
-    let (one, other) = (
-        open(&stage).await,
-        Index::open(stage.engine.clone(), schema("users")).await.unwrap().0,
-    );
+    let (one, other) = (open(&stage).await, create(&stage, "users").await);
     put(&one, [document("1", 5, "tea", "")]).await;
     put(&other, [document("1", 1, "coffee", "")]).await;
     assert!(found(&one, Query::new("coffee")).await.is_empty());

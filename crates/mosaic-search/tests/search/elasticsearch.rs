@@ -35,7 +35,7 @@ fn assert_unavailable(error: &Error) {
 async fn a_server_that_comes_back_has_what_it_kept() {
     let server = simulator().await;
     let engine = engine(&server.url());
-    let (index, _) = Index::open(engine.clone(), schema("items")).await.unwrap();
+    let index = Index::create(engine.clone(), schema("items")).await.unwrap();
     put(&index, [document("1", 1, "tea", "")]).await;
     let (address, kept) = server.stop().await;
     assert_unavailable(&index.search(Query::new("tea")).await.unwrap_err());
@@ -48,7 +48,7 @@ async fn a_server_that_comes_back_has_what_it_kept() {
 #[tokio::test]
 async fn names_begin_with_the_prefix_and_end_with_the_schema() {
     let server = simulator().await;
-    Index::open(engine(&server.url()), schema("items")).await.unwrap();
+    Index::create(engine(&server.url()), schema("items")).await.unwrap();
     let want = format!("test-items-{}", schema("items").fingerprint());
     let indexes = server.kept.indexes.lock().unwrap();
     assert_eq!(indexes.keys().collect::<Vec<_>>(), [&want]);

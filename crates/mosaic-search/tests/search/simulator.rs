@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -25,6 +26,8 @@ pub(crate) struct Kept {
     pub(crate) authorization: Option<String>,
     /// Is everything found at once, as if a refresh came after each change?
     pub(crate) refreshes: bool,
+    /// How many indexes are still created without its being said.
+    pub(crate) lost_creations: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -88,7 +91,7 @@ impl Simulator {
 fn router(kept: Arc<Kept>) -> Router {
     Router::new()
         .route("/", get(root))
-        .route("/{index}", put(create).delete(drop_index))
+        .route("/{index}", get(exists).put(create).delete(drop_index))
         .route("/{index}/_bulk", post(bulk))
         .route("/{index}/_search", post(search))
         .route("/{index}/_refresh", post(refresh))
@@ -140,6 +143,12 @@ async fn root(State(kept): Server, headers: HeaderMap) -> Response {
     done(json!({"version": {"number": "8.19.0"}}))
 }
 
+async fn exists(State(kept): Server, Path(index): Path<String>, headers: HeaderMap) -> Response {
+    kept.with(&headers, None, &index, |_| {
+        done(json!({index.clone(): {"aliases": {}}}))
+    })
+}
+
 async fn create(State(kept): Server, Path(index): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
     let body: Json = serde_json::from_slice(&body).unwrap();
     assert_eq!(body["mappings"]["dynamic"], "strict");
@@ -155,6 +164,13 @@ async fn create(State(kept): Server, Path(index): Path<String>, headers: HeaderM
         return failure(StatusCode::BAD_REQUEST, "resource_already_exists_exception");
     }
     indexes.insert(index.clone(), Stored::default());
+    let one_less = |left: usize| left.checked_sub(1);
+    let lost = kept
+        .lost_creations
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+    if lost.is_ok() {
+        return failure(StatusCode::GATEWAY_TIMEOUT, "timeout");
+    }
     done(json!({"acknowledged": true, "shards_acknowledged": true, "index": index}))
 }
 

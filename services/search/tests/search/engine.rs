@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mosaic_testing::{Shape, TestApp, TestAppBuilder, until};
 use tempfile::TempDir;
@@ -86,6 +87,20 @@ async fn an_engine_that_lost_everything_is_filled() {
         found.is_ok_and(|found| found.items.len() == 1 && found.users.len() == 1)
     })
     .await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_whose_creation_nobody_heard_of_is_filled() {
+    let server = simulator().await;
+    let app = alone().set("search.url", server.url()).start().await;
+    let calls = Calls::of(&app);
+    calls.index(article(1, 1, "tea", "")).await;
+    calls.until_items("tea", &[1]).await;
+    server.kept.lost_creations.store(2, Ordering::Relaxed);
+    server.kept.indexes.lock().unwrap().clear();
+    calls.search(query("tea")).await.unwrap_err();
+    calls.until_items("tea", &[1]).await;
     app.stop().await;
 }
 
