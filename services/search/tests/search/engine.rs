@@ -77,6 +77,7 @@ async fn an_engine_that_lost_everything_is_filled() {
         !calls.users("用户").await.is_empty()
     })
     .await;
+    until_nothing_is_to_do(&app).await;
     server.kept.indexes.lock().unwrap().clear();
     assert_eq!(
         calls.search(query("tea")).await.unwrap_err().reason(),
@@ -97,11 +98,25 @@ async fn an_index_whose_creation_nobody_heard_of_is_filled() {
     let calls = Calls::of(&app);
     calls.index(article(1, 1, "tea", "")).await;
     calls.until_items("tea", &[1]).await;
+    until_nothing_is_to_do(&app).await;
     server.kept.lost_creations.store(2, Ordering::Relaxed);
     server.kept.indexes.lock().unwrap().clear();
     calls.search(query("tea")).await.unwrap_err();
     calls.until_items("tea", &[1]).await;
     app.stop().await;
+}
+
+/// Returns when no task of an earlier step is left, which might do what a later step is to do.
+async fn until_nothing_is_to_do(app: &TestApp) {
+    let url = format!("http://{}/tasks", app.processes()[0].addresses().admin);
+    let client = mosaic::partner_client(WAIT).unwrap();
+    until("all tasks are done", WAIT, || async {
+        let queues: Vec<serde_json::Value> = client.get(&url).send().await.unwrap().json().await.unwrap();
+        let n_left =
+            |queue: &serde_json::Value| ["pending", "active", "retry"].map(|state| queue[state].as_u64().unwrap());
+        queues.iter().all(|queue| n_left(queue) == [0; 3])
+    })
+    .await;
 }
 
 /// Search with files that outlive the process.
