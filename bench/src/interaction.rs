@@ -40,7 +40,9 @@ const BEHIND_MAX_S: f64 = 2.0;
 const BAR_SQLITE: f64 = 5_000.0;
 const BAR_POSTGRES: f64 = 10_000.0;
 
-pub(crate) async fn measure() -> Result<()> {
+/// Measures what `parts` names, everything without a name.
+pub(crate) async fn measure(parts: &[&str]) -> Result<()> {
+    let chosen = |name: &str| parts.is_empty() || parts.contains(&name);
     let folder = TempDir::new()?;
     let durable = DurablePostgres::start().await?;
     let sqlite = Some(format!("sqlite:{}/", folder.path().display()));
@@ -54,45 +56,54 @@ pub(crate) async fn measure() -> Result<()> {
     let (mut likes, mut reads) = (Vec::new(), Vec::new());
     for (engine, url, at_least) in engines {
         let Some(url) = url else { continue };
-        let mut row = vec![engine.to_owned()];
-        let mut best = f64::NAN;
-        for (n_callers, batch_max) in LIKERS {
-            let sample = likes_per_s(&url, n_callers, batch_max).await?;
-            best = sample.median();
-            row.push(sample.show(0));
+        if chosen("likes") {
+            likes.push(liked(engine, &url, at_least).await?);
         }
-        bar(&format!("{engine}: {at_least:.0} likes/s: {best:.0}"), best >= at_least);
-        likes.push(row);
-        let lag = reads_behind(&url).await?;
-        let what = format!(
-            "{engine}: {READS_PER_S} reads/s accepted and counted without growing lag: {:.0} lost, {:.1} s behind",
-            lag[0], lag[2]
-        );
-        bar(&what, lag[0] < 1.0 && lag[2] < BEHIND_MAX_S);
-        let shown = lag.iter().map(|number| format!("{number:.1}"));
-        reads.push([engine.to_owned()].into_iter().chain(shown).collect());
+        if chosen("reads") {
+            reads.push(read(engine, &url).await?);
+        }
     }
-    let title = "interaction: likes/s, median (min..max)";
-    table(
-        title,
-        &[
-            "database",
-            "64 callers, a transaction each",
-            "64 callers",
-            "256 callers",
-        ],
-        &likes,
-    );
-    let title = format!("interaction: {READS_PER_S} reads/s for {} s", READS_FOR.as_secs());
-    let counted = [
-        "reads lost",
-        "reads/s counted",
-        "last one counted after s",
-        "remembered after s",
-        "processor us a read, without the engine's",
-    ];
-    table(&title, &[&["database"][..], &counted].concat(), &reads);
+    if !likes.is_empty() {
+        let callers = ["64 callers, a transaction each", "64 callers", "256 callers"];
+        let head = [&["database"][..], &callers].concat();
+        table("interaction: likes/s, median (min..max)", &head, &likes);
+    }
+    if !reads.is_empty() {
+        let counted = [
+            "reads lost",
+            "reads/s counted",
+            "last one counted after s",
+            "remembered after s",
+            "processor us a read, without the engine's",
+        ];
+        let head = [&["database"][..], &counted].concat();
+        let title = format!("interaction: {READS_PER_S} reads/s for {} s", READS_FOR.as_secs());
+        table(&title, &head, &reads);
+    }
     Ok(())
+}
+
+async fn liked(engine: &str, url: &str, at_least: f64) -> Result<Vec<String>> {
+    let mut row = vec![engine.to_owned()];
+    let mut best = f64::NAN;
+    for (n_callers, batch_max) in LIKERS {
+        let sample = likes_per_s(url, n_callers, batch_max).await?;
+        best = sample.median();
+        row.push(sample.show(0));
+    }
+    bar(&format!("{engine}: {at_least:.0} likes/s: {best:.0}"), best >= at_least);
+    Ok(row)
+}
+
+async fn read(engine: &str, url: &str) -> Result<Vec<String>> {
+    let lag = reads_behind(url).await?;
+    let what = format!(
+        "{engine}: {READS_PER_S} reads/s accepted and counted without growing lag: {:.0} lost, {:.1} s behind",
+        lag[0], lag[2]
+    );
+    bar(&what, lag[0] < 1.0 && lag[2] < BEHIND_MAX_S);
+    let shown = lag.iter().map(|number| format!("{number:.1}"));
+    Ok([engine.to_owned()].into_iter().chain(shown).collect())
 }
 
 /// The service, its namespace and what it was given.
@@ -148,7 +159,14 @@ impl Node {
     /// Ends it and empties its tables, for the next one.
     async fn stop(self) -> Result<()> {
         self.process.stop().await;
-        for name in ["item", "mark", "history", "mosaic_outbox", "mosaic_inbox"] {
+        for name in [
+            "item",
+            "mark",
+            "history",
+            "mosaic_outbox_waiting",
+            "mosaic_outbox_done",
+            "mosaic_inbox",
+        ] {
             self.database.execute_unprepared(&format!("DELETE FROM {name}")).await?;
         }
         self.database.close().await;

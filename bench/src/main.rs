@@ -73,7 +73,7 @@ async fn run(names: &[String]) -> Result<()> {
         ["help" | "-h" | "--help"] => {
             say(
                 "bench [local] [rpc] [edge] [content] [start] [pick] [balancers] [tasks] [events] [ranking] [interaction]: all of them without a \
-                 name; tasks and events take the names of their parts; see bench/RESULTS.md",
+                 name; tasks, events and interaction take the names of their parts; see bench/RESULTS.md",
             );
             return Ok(());
         }
@@ -81,6 +81,9 @@ async fn run(names: &[String]) -> Result<()> {
             return tasks::measure(parts).await;
         }
         ["events", parts @ ..] if names_all(parts, &["bus", "outbox"]) => return events::measure(parts).await,
+        ["interaction", parts @ ..] if names_all(parts, &["likes", "reads"]) => {
+            return interaction::measure(parts).await;
+        }
         _ => {}
     }
     let all = [
@@ -118,7 +121,7 @@ async fn measure(name: &str) -> Result<()> {
         "balancers" => balancers::measure(),
         "tasks" => tasks::measure(&[]).await,
         "ranking" => ranking::measure().await,
-        "interaction" => interaction::measure().await,
+        "interaction" => interaction::measure(&[]).await,
         _ => events::measure(&[]).await,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mosaic_core::{Code, Error, Result, Runtime};
 
-use crate::{CacheEngine, CacheKey, Count, Issued, MemoryEngine, Redeemed, RedisEngine};
+use crate::{CacheEngine, CacheKey, Count, Issued, MemoryEngine, Redeemed, RedisEngine, Row};
 
 const FAILURES_MAX: u32 = 3;
 const LEFT_ALONE: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ impl Cache {
     ///
     /// # Errors
     /// `Unavailable`, as for every method.
-    pub async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>> {
+    pub async fn get(&self, key: &CacheKey) -> Result<Option<Row>> {
         self.ask(self.engine.get(key)).await
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use mosaic_core::{ManualClock, Runtime, SeededRandom, Timestamp};
 
-use crate::{CacheEngine, CacheKey, Issued, MemoryEngine, Redeemed, RedisEngine};
+use crate::{CacheEngine, CacheKey, Issued, MemoryEngine, Redeemed, RedisEngine, Row};
 
 /// An engine and the way in which its time passes.
 struct World {
@@ -84,7 +84,8 @@ async fn bytes_live_until_their_end(world: &World) {
             .await
             .unwrap()
     );
-    assert_eq!(engine.get(&key).await.unwrap().unwrap(), b"\x00\xff one".as_slice());
+    let found = engine.get(&key).await.unwrap().unwrap();
+    assert_eq!(found.bytes(), b"\x00\xff one".as_slice());
     engine.remove(&key).await.unwrap();
     assert!(
         engine
@@ -103,6 +104,28 @@ async fn bytes_live_until_their_end(world: &World) {
     );
 }
 
+async fn what_is_read_out_of_bytes_goes_with_them(world: &World) {
+    let (engine, key) = (&world.engine, world.key("read"));
+    let read = async || {
+        let row = engine.get(&key).await.unwrap().unwrap();
+        row.read(|bytes| String::from_utf8(bytes.to_vec()).ok())
+    };
+    for text in ["old", "new"] {
+        engine.set(&key, Bytes::from(text), MINUTE).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(read().await.unwrap().as_str(), text);
+        }
+    }
+    let row = engine.get(&key).await.unwrap().unwrap();
+    assert_eq!(
+        row.read(|bytes| Some(bytes.len())).as_deref(),
+        Some(&3),
+        "as another type"
+    );
+    engine.set(&key, Bytes::from_static(b"\xff"), MINUTE).await.unwrap();
+    assert_eq!(read().await, None);
+}
+
 async fn bytes_are_replaced_only_where_expected(world: &World) {
     let (engine, key) = (&world.engine, world.key("replace"));
     let (old, new) = (Bytes::from_static(b"\0old"), Bytes::from_static(b"new"));
@@ -110,7 +133,7 @@ async fn bytes_are_replaced_only_where_expected(world: &World) {
     engine.set(&key, old.clone(), MINUTE).await.unwrap();
     assert!(!engine.replace(&key, &new, old.clone(), MINUTE).await.unwrap());
     assert!(engine.replace(&key, &old, new.clone(), MINUTE).await.unwrap());
-    assert_eq!(engine.get(&key).await.unwrap(), Some(new.clone()));
+    assert_eq!(engine.get(&key).await.unwrap(), Some(Row::new(new.clone())));
     engine.remove(&key).await.unwrap();
     assert!(!engine.replace(&key, &new, old, MINUTE).await.unwrap());
     assert_eq!(engine.get(&key).await.unwrap(), None);
@@ -218,6 +241,7 @@ async fn of_many_right_tries_one_matches(world: &World) {
 
 async fn contract(world: World) {
     bytes_live_until_their_end(&world).await;
+    what_is_read_out_of_bytes_goes_with_them(&world).await;
     bytes_are_replaced_only_where_expected(&world).await;
     of_many_that_set_if_absent_one_does(&world).await;
     counters_count_and_start_anew(&world).await;

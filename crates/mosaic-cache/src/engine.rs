@@ -1,5 +1,8 @@
 //! What an engine does.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,6 +45,56 @@ pub enum Redeemed {
     Dead,
 }
 
+/// Bytes that an engine holds, and what somebody has read out of them.
+///
+/// Where the engine is in this process, everybody gets clones of one row, and what is read most is taken apart once rather than each
+/// time.
+#[derive(Clone)]
+pub struct Row {
+    bytes: Bytes,
+    read: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Row {
+    /// Makes a row that nobody has read yet.
+    pub fn new(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            read: Arc::default(),
+        }
+    }
+
+    /// Returns the bytes.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Returns what `read` makes of the bytes, or what it made of them before; `None` if it makes nothing of them.
+    pub fn read<T: Send + Sync + 'static>(&self, read: impl FnOnce(&Bytes) -> Option<T>) -> Option<Arc<T>> {
+        if let Some(known) = self.read.get().and_then(|known| known.clone().downcast().ok()) {
+            return Some(known);
+        }
+        let value = Arc::new(read(&self.bytes)?);
+        // Somebody else's of another type stays, and ours is read again the next time.
+        let _ = self.read.set(value.clone());
+        Some(value)
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row")
+            .field("n_bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Holds bytes, counters and codes until their time is over. The three do not share keys.
 #[async_trait]
 pub trait CacheEngine: Send + Sync + 'static {
@@ -49,7 +102,7 @@ pub trait CacheEngine: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable` if the engine does not answer; as for every method.
-    async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>>;
+    async fn get(&self, key: &CacheKey) -> Result<Option<Row>>;
 
     /// Stores bytes for `ttl`, replacing what was there.
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()>;

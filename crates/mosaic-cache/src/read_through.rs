@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use self::doubtful::Doubtful;
-use crate::{Cache, CacheKey};
+use crate::{Cache, CacheKey, Row};
 
 mod doubtful;
 
@@ -42,22 +42,22 @@ const CLAIM_TTL: Duration = Duration::from_secs(5);
 pub struct ReadThrough<T> {
     cache: Cache,
     ttl: Duration,
-    flights: Arc<Mutex<HashMap<String, Flight>>>,
+    flights: Arc<Mutex<HashMap<String, Flight<T>>>>,
     doubtful: Arc<Doubtful>,
     hits: Arc<OnceLock<(String, Counter)>>,
     of: PhantomData<fn() -> T>,
 }
 
 /// A load that is under way.
-struct Flight {
+struct Flight<T> {
     id: u64,
-    landed: watch::Receiver<Option<Landed>>,
+    landed: watch::Receiver<Option<Landed<T>>>,
 }
 
-/// What a load found: the bytes that are cached.
-type Landed = Result<Bytes, Arc<Error>>;
+/// What a load found.
+type Landed<T> = Result<Option<Arc<T>>, Arc<Error>>;
 
-impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> ReadThrough<T> {
     /// Makes a cache of rows that are kept for `ttl`.
     pub fn new(cache: &Cache, ttl: Duration) -> Self {
         Self {
@@ -70,11 +70,12 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         }
     }
 
-    /// Returns the row of `key`, from the cache or from `load`; `None` if there is no such row.
+    /// Returns the row of `key`, from the cache or from `load`; `None` if there is no such row. Where the cache is in this process, all
+    /// who ask share the row.
     ///
     /// # Errors
     /// Those of `load`, for everybody who waited for it; a cache that fails is not an error.
-    pub async fn get_or_load<F>(&self, key: &CacheKey, load: impl FnOnce() -> F + Send) -> Result<Option<T>>
+    pub async fn get_or_load<F>(&self, key: &CacheKey, load: impl FnOnce() -> F + Send) -> Result<Option<Arc<T>>>
     where
         F: Future<Output = Result<Option<T>>> + Send,
     {
@@ -92,7 +93,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
             return Engine::Away;
         }
         match self.cache.get(key).await {
-            Ok(Some(bytes)) if !is_claim(&bytes) => match decode(&bytes) {
+            Ok(Some(row)) if !is_claim(row.bytes()) => match decode(&row) {
                 Some(row) => {
                     self.count_hit(key);
                     return Engine::Row(row);
@@ -137,7 +138,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         key: &CacheKey,
         load: impl FnOnce() -> F + Send,
         engine: &Engine<T>,
-    ) -> Result<Option<T>>
+    ) -> Result<Option<Arc<T>>>
     where
         F: Future<Output = Result<Option<T>>> + Send,
     {
@@ -159,7 +160,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
                 .ok()
                 .and_then(|outcome| outcome.clone());
             match outcome {
-                Some(Ok(bytes)) => return decode(&bytes).ok_or_else(|| Error::internal("a row that was just encoded")),
+                Some(Ok(row)) => return Ok(row),
                 Some(Err(error)) => return Err(share(&error)),
                 None => {}
             }
@@ -189,14 +190,14 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         takeoff: Takeoff<T>,
         load: impl Future<Output = Result<Option<T>>> + Send,
         engine: &Engine<T>,
-    ) -> Result<Option<T>> {
+    ) -> Result<Option<Arc<T>>> {
         let claim = match engine {
             Engine::Away => None,
             Engine::Empty | Engine::Row(_) => match self.claim(key, takeoff.id).await {
                 Claimed::Ours(claim) => Some(claim),
                 Claimed::Theirs => None,
-                Claimed::Late(row, bytes) => {
-                    takeoff.land(Ok(bytes));
+                Claimed::Late(row) => {
+                    takeoff.land(Ok(row.clone()));
                     return Ok(row);
                 }
             },
@@ -219,9 +220,10 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
         };
         // An engine that could not be told of a change still holds the claim: hence the look at the flight.
         if let Some(claim) = claim.filter(|_| takeoff.is_current()) {
-            let _ = self.cache.replace(key, &claim, bytes.clone(), self.spread(ttl)).await;
+            let _ = self.cache.replace(key, &claim, bytes, self.spread(ttl)).await;
         }
-        takeoff.land(Ok(bytes));
+        let row = row.map(Arc::new);
+        takeoff.land(Ok(row.clone()));
         Ok(row)
     }
 
@@ -234,10 +236,7 @@ impl<T: Serialize + DeserializeOwned + Send> ReadThrough<T> {
             Ok(true) => Claimed::Ours(claim),
             // Something came in since we looked: a row, most likely, that need not be loaded again.
             Ok(false) => match self.cache.get(key).await {
-                Ok(Some(bytes)) if !is_claim(&bytes) => match decode(&bytes) {
-                    Some(row) => Claimed::Late(row, bytes),
-                    None => Claimed::Theirs,
-                },
+                Ok(Some(row)) if !is_claim(row.bytes()) => decode(&row).map_or(Claimed::Theirs, Claimed::Late),
                 _ => Claimed::Theirs,
             },
             Err(_) => Claimed::Theirs,
@@ -261,7 +260,7 @@ impl<T> ReadThrough<T> {
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<String, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<String, Flight<T>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -269,7 +268,7 @@ impl<T> ReadThrough<T> {
 /// What the engine answered.
 enum Engine<T> {
     /// A row, or the absence of one.
-    Row(Option<T>),
+    Row(Option<Arc<T>>),
     /// Nothing, or somebody's claim.
     Empty,
     /// It failed, or may hold an old row.
@@ -281,12 +280,12 @@ enum Claimed<T> {
     Ours(Bytes),
     Theirs,
     /// It is taken by the row itself.
-    Late(Option<T>, Bytes),
+    Late(Option<Arc<T>>),
 }
 
 enum Boarded<T> {
     Pilot(Takeoff<T>),
-    Passenger(watch::Receiver<Option<Landed>>),
+    Passenger(watch::Receiver<Option<Landed<T>>>),
 }
 
 /// The duty to land; dropped without landing (a panic, a caller that gave up), the passengers look for another pilot.
@@ -294,7 +293,7 @@ struct Takeoff<T> {
     rows: ReadThrough<T>,
     key: String,
     id: u64,
-    sender: watch::Sender<Option<Landed>>,
+    sender: watch::Sender<Option<Landed<T>>>,
 }
 
 impl<T> Takeoff<T> {
@@ -306,7 +305,7 @@ impl<T> Takeoff<T> {
             .is_some_and(|flight| flight.id == self.id)
     }
 
-    fn land(self, outcome: Landed) {
+    fn land(self, outcome: Landed<T>) {
         self.sender.send_replace(Some(outcome));
     }
 }
@@ -324,12 +323,12 @@ fn is_claim(bytes: &Bytes) -> bool {
     bytes.first() == Some(&CLAIM)
 }
 
-/// Reads cached bytes: a row, or the absence of one; `None` if they are neither (an older release wrote them).
-fn decode<T: DeserializeOwned>(bytes: &Bytes) -> Option<Option<T>> {
-    if bytes.is_empty() {
+/// Reads what is cached: a row, or the absence of one; `None` if it is neither (an older release wrote it).
+fn decode<T: DeserializeOwned + Send + Sync + 'static>(row: &Row) -> Option<Option<Arc<T>>> {
+    if row.bytes().is_empty() {
         Some(None)
     } else {
-        serde_json::from_slice(bytes).ok().map(Some)
+        row.read(|bytes| serde_json::from_slice(bytes).ok()).map(Some)
     }
 }
 

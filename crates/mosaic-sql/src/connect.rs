@@ -1,6 +1,6 @@
 //! Pools, set up so that the engines behave alike.
 //!
-//! SQLite gets WAL, foreign keys and a busy timeout; PostgreSQL gets its schema as search path; MySQL gets
+//! SQLite gets WAL, foreign keys, a busy timeout, and one connection for all that writes, see [`writer`]; PostgreSQL gets its schema as search path; MySQL gets
 //! `READ COMMITTED` and a collation that compares bytes, because its default takes "a" and "A" for the same key. Creating
 //! the namespace happens on a connection of its own, before the pool exists.
 
@@ -21,6 +21,10 @@ use crate::target::Target;
 
 /// How long a writer of another process may keep a SQLite file before we say `SQL_CONFLICT`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages in SQLite's journal before they are copied into the file: 32 MiB. A page that many transactions change is copied once.
+const CHECKPOINT_PAGES: &str = "8192";
+/// Memory for pages that the writer may keep, in KiB (for SQLite a negative number). It fills as the file does.
+const WRITER_CACHE_KIB: &str = "-16384";
 /// Name of the PostgreSQL and MySQL lock that lets one process at a time create a namespace or migrate it.
 pub(crate) const LOCK_NAME: &str = "mosaic_migrations";
 
@@ -87,6 +91,9 @@ fn sqlite(path: PathBuf) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        // Statements of many rows keep what they change, to undo it should one row fail: in memory rather than in a file.
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging()
 }
 
@@ -141,7 +148,7 @@ fn unreachable(error: sqlx::Error) -> Error {
 pub(crate) fn pool(server: &Server, options: &Options) -> DatabaseConnection {
     match server {
         Server::Sqlite(sqlite) => {
-            let pool = limits(SqlitePoolOptions::new(), options).connect_lazy_with((**sqlite).clone());
+            let pool = sqlite_limits(options).connect_lazy_with((**sqlite).clone());
             SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
         }
         Server::Postgres(postgres) => {
@@ -163,6 +170,21 @@ pub(crate) fn pool(server: &Server, options: &Options) -> DatabaseConnection {
     }
 }
 
+/// Makes the pool of the one connection through which everything of this process is written, where the engine has one writer at a
+/// time: SQLite. Writers queue for it in order; SQLite would let them sleep and starve. And a connection forgets the pages it
+/// has in memory whenever another one writes: writers that took turns would read all they touch anew each time.
+pub(crate) fn writer(server: &Server, options: &Options) -> Option<DatabaseConnection> {
+    let Server::Sqlite(sqlite) = server else { return None };
+    let options = Options {
+        max_connections: 1,
+        min_connections: options.min_connections.min(1),
+        ..options.clone()
+    };
+    let sqlite = (**sqlite).clone().pragma("cache_size", WRITER_CACHE_KIB);
+    let pool = sqlite_limits(&options).connect_lazy_with(sqlite);
+    Some(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
 /// Makes the one connection that migrates: no statement timeout, closed with its last clone.
 pub(crate) fn for_migrations(server: &Server, options: &Options) -> DatabaseConnection {
     let options = Options {
@@ -173,6 +195,11 @@ pub(crate) fn for_migrations(server: &Server, options: &Options) -> DatabaseConn
         ..options.clone()
     };
     pool(server, &options)
+}
+
+/// A file does not go away while nobody asks: no question before each use whether it is still there.
+fn sqlite_limits(options: &Options) -> SqlitePoolOptions {
+    limits(SqlitePoolOptions::new(), options).test_before_acquire(false)
 }
 
 fn limits<DB: sqlx::Database>(pool: PoolOptions<DB>, options: &Options) -> PoolOptions<DB> {

@@ -23,6 +23,14 @@ impl Background {
         }))
     }
 
+    /// Does something that nobody waits for.
+    pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // Without a runtime there is nobody who would read an answer, and the connections are gone with it.
+        if Handle::try_current().is_ok() {
+            self.0.spawn("sql.finish", work);
+        }
+    }
+
     /// Returns a future that does not stop half-way when it is dropped.
     pub(crate) fn finish<T>(&self, work: impl Future<Output = T> + Send + 'static) -> Finish<T>
     where
@@ -62,11 +70,8 @@ impl<T: Send + 'static> Drop for Finish<T> {
         let Some(work) = self.work.take().filter(|_| self.has_begun) else {
             return;
         };
-        // Without a runtime there is nobody who would read the answer.
-        if Handle::try_current().is_ok() {
-            self.background.0.spawn("sql.finish", async {
-                work.await;
-            });
-        }
+        self.background.run(async {
+            work.await;
+        });
     }
 }

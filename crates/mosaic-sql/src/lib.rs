@@ -18,6 +18,8 @@ mod error;
 mod finish;
 mod migrate;
 mod options;
+pub mod rows;
+mod session;
 mod target;
 mod transaction;
 

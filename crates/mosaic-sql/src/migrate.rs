@@ -44,6 +44,15 @@ impl Schema {
         self.statements.push(self.backend.build(statement));
     }
 
+    /// Creates a table whose rows lie in the tree of its primary key and not beside it: for short rows that are looked for by that key.
+    /// MySQL does so always, PostgreSQL never, SQLite when told to.
+    pub fn run_clustered(&mut self, table: &mut TableCreateStatement) {
+        if self.backend == DbBackend::Sqlite {
+            table.extra("WITHOUT ROWID");
+        }
+        self.run(table);
+    }
+
     /// Adds SQL that every engine understands.
     pub fn sql(&mut self, sql: impl Into<String>) {
         self.statements.push(Statement::from_string(self.backend, sql));

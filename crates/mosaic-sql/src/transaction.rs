@@ -11,15 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mosaic_core::{Code, Error, Result};
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait,
-};
-use tokio::sync::OwnedSemaphorePermit;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit};
+use tokio::time::Instant;
 
-use crate::database::Database;
+use crate::database::{Database, Seen};
 use crate::error::{CONFLICT, into_error};
-use crate::finish::Background;
+use crate::session::{Run, Session};
 
 /// How often [`Database::transaction`] runs its body before it reports the conflict.
 const ATTEMPTS_MAX: u32 = 6;
@@ -33,12 +31,13 @@ pub struct Transaction(Arc<Open>);
 type Hook = Box<dyn FnOnce() + Send>;
 
 struct Open {
-    inner: DatabaseTransaction,
-    background: Background,
-    is_fragile: bool,
+    database: Database,
+    /// `None` once the transaction has ended.
+    session: AsyncMutex<Option<Session>>,
+    /// Said with the commit.
+    last: Mutex<String>,
     on_commit: Mutex<Vec<Hook>>,
-    // After `inner`: the next writer starts once this one's rollback is on its way.
-    _writer: Option<OwnedSemaphorePermit>,
+    writer: Option<OwnedSemaphorePermit>,
 }
 
 impl Transaction {
@@ -49,8 +48,24 @@ impl Transaction {
     /// body of [`Database::transaction`], which commits by itself.
     pub async fn commit(self) -> Result<()> {
         let open = self.close()?;
-        let background = open.background.clone();
+        let background = open.database.inner().background.clone();
         background.finish(open.commit()).await
+    }
+
+    /// Runs `statement`, of which nothing is to be known but that it is done if the transaction is: at the latest with the commit, with
+    /// which it saves a trip (on SQLite, one to the thread of the connection). If it fails, so does the commit.
+    ///
+    /// # Errors
+    /// Failures of the database.
+    pub async fn execute_last(&self, statement: Statement) -> Result<()> {
+        // How MySQL reads a text depends on settings of the session: there a value is never part of one.
+        if self.get_database_backend() == DbBackend::MySql {
+            return self.execute_raw(statement).await.map(drop).map_err(into_error);
+        }
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.push_str(&statement.to_string());
+        last.push_str("; ");
+        Ok(())
     }
 
     /// Runs `hook` once the changes last: wakes those who look at them, forgets what was cached. Not run if they do not
@@ -66,10 +81,8 @@ impl Transaction {
     /// As [`into_error`]. Internal in a body of [`Database::transaction`], which rolls back by itself.
     pub async fn rollback(self) -> Result<()> {
         let open = self.close()?;
-        let background = open.background.clone();
-        background
-            .finish(async { open.inner.rollback().await.map_err(into_error) })
-            .await
+        let background = open.database.inner().background.clone();
+        background.finish(open.rollback()).await
     }
 
     fn close(self) -> Result<Open> {
@@ -78,28 +91,74 @@ impl Transaction {
 }
 
 impl Open {
-    async fn commit(self) -> Result<()> {
-        self.inner.commit().await.map_err(into_error)?;
+    async fn commit(mut self) -> Result<()> {
+        let mut sql = std::mem::take(self.last.get_mut().unwrap_or_else(PoisonError::into_inner));
+        sql.push_str("COMMIT");
+        let session = self.session.get_mut().as_mut().ok_or_else(ended)?;
+        // What fails leaves the session to be rolled back by who drops it.
+        session.say(&sql).await.map_err(into_error)?;
+        if let Some(session) = self.session.get_mut().take() {
+            self.database.inner().put_back(session);
+        }
         // The next writer need not wait for what others do with the news.
-        drop(self._writer);
-        for hook in self.on_commit.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        self.writer = None;
+        for hook in std::mem::take(self.on_commit.get_mut().unwrap_or_else(PoisonError::into_inner)) {
             hook();
         }
         Ok(())
     }
 
-    async fn run<T, F>(self: &Arc<Self>, run: impl FnOnce(Arc<Self>) -> F) -> T
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        let work = run(self.clone());
-        if self.is_fragile {
-            self.background.finish(work).await
+    async fn rollback(mut self) -> Result<()> {
+        let session = self.session.get_mut().take().ok_or_else(ended)?;
+        let session = session.rollback().await.map_err(into_error)?;
+        self.database.inner().put_back(session);
+        Ok(())
+    }
+
+    /// Runs something in the session.
+    async fn run<T: Send + 'static>(self: &Arc<Self>, statement: Statement, run: Run<T>) -> Result<T, DbErr> {
+        let open = self.clone();
+        let work = async move {
+            let mut session = open.session.lock().await;
+            let session = session.as_mut().ok_or_else(|| DbErr::Custom(ended().to_string()))?;
+            let begun = Instant::now();
+            let seen = Seen::copy(&statement);
+            let done = run(session, statement).await;
+            open.database
+                .inner()
+                .observer
+                .saw(&seen, begun.elapsed(), done.is_err());
+            done
+        };
+        if self.database.inner().is_fragile() {
+            self.database.inner().background.finish(work).await
         } else {
             work.await
         }
     }
+}
+
+/// Nothing is left open, whoever drops it, and the next writer waits until it is not.
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(session) = self.session.get_mut().take() else {
+            return;
+        };
+        let (database, writer) = (self.database.clone(), self.writer.take());
+        self.database.inner().background.run(async move {
+            match session.rollback().await {
+                Ok(session) => database.inner().put_back(session),
+                Err(error) => {
+                    tracing::debug!("a transaction could not be rolled back, its connection is closed: {error}")
+                }
+            }
+            drop(writer);
+        });
+    }
+}
+
+fn ended() -> Error {
+    Error::internal("the transaction has ended")
 }
 
 impl std::fmt::Debug for Transaction {
@@ -114,31 +173,34 @@ impl Database {
     /// # Errors
     /// `SQL_UNAVAILABLE` if no connection (on SQLite: not the writer's turn) is to be had within `acquire_timeout`.
     pub async fn begin(&self) -> Result<Transaction> {
-        let writer = match &self.inner().writer {
-            None => None,
-            Some(writer) => {
-                let turn = tokio::time::timeout(self.inner().options.acquire_timeout, writer.clone().acquire_owned());
-                let turn = turn.await.map_err(|_| {
-                    Error::unavailable("SQL_UNAVAILABLE", "the database is busy").caused_by("no turn to write in time")
-                })?;
-                Some(turn.expect("the semaphore is never closed"))
+        let writer = self.inner().turn().await.map_err(|error| {
+            Error::unavailable("SQL_UNAVAILABLE", "the database is busy")
+                .caused_by(format!("no turn to write in time: {error}"))
+        })?;
+        let database = self.clone();
+        let begin = async move {
+            let mut session = database.inner().session().await?;
+            let sql = match database.backend() {
+                DbBackend::Sqlite => "BEGIN IMMEDIATE",
+                _ => "BEGIN",
+            };
+            if let Err(error) = session.say(sql).await {
+                // Whether it has begun is not known.
+                if let Ok(session) = session.rollback().await {
+                    database.inner().put_back(session);
+                }
+                return Err(error);
             }
+            // The turn ends after the transaction, also if nobody is there any more when it has begun.
+            Ok(Transaction(Arc::new(Open {
+                database,
+                session: AsyncMutex::new(Some(session)),
+                last: Mutex::default(),
+                on_commit: Mutex::default(),
+                writer,
+            })))
         };
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let connection = self.connection().clone();
-        // The turn ends after the transaction, also if nobody is there any more when it has begun.
-        let begin = async move { (connection.begin_with_options(options).await, writer) };
-        let (begun, writer) = self.inner().background.finish(begin).await;
-        Ok(Transaction(Arc::new(Open {
-            inner: begun.map_err(into_error)?,
-            background: self.inner().background.clone(),
-            is_fragile: self.inner().is_fragile(),
-            on_commit: Mutex::default(),
-            _writer: writer,
-        })))
+        self.inner().background.finish(begin).await.map_err(into_error)
     }
 
     /// Runs `body` in a transaction and commits if it returns `Ok`.
@@ -207,27 +269,30 @@ fn is_conflict(error: &Error) -> bool {
 #[sea_orm::prelude::async_trait::async_trait]
 impl ConnectionTrait for Transaction {
     fn get_database_backend(&self) -> DbBackend {
-        self.0.inner.get_database_backend()
+        self.0.database.backend()
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let run = |open: Arc<Open>| async move { open.inner.execute_raw(statement).await };
-        self.0.run(run).await
+        self.0
+            .run(statement, |session, said| Box::pin(session.execute(said)))
+            .await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let sql = sql.to_owned();
-        let run = |open: Arc<Open>| async move { open.inner.execute_unprepared(&sql).await };
-        self.0.run(run).await
+        let statement = Statement::from_string(self.get_database_backend(), sql);
+        let say: Run<ExecResult> = |session, said| Box::pin(async move { session.say(&said.sql).await });
+        self.0.run(statement, say).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let run = |open: Arc<Open>| async move { open.inner.query_one_raw(statement).await };
-        self.0.run(run).await
+        self.0
+            .run(statement, |session, said| Box::pin(session.query_one(said)))
+            .await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let run = |open: Arc<Open>| async move { open.inner.query_all_raw(statement).await };
-        self.0.run(run).await
+        self.0
+            .run(statement, |session, said| Box::pin(session.query_all(said)))
+            .await
     }
 }

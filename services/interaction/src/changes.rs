@@ -15,8 +15,8 @@ use mosaic_api::events::{Item as EventItem, LikesChanged};
 
 use crate::model::{Change, Counts, DEFAULT_FOLDER, Delta, FolderError, FolderId, Item, Kind, Mark, last_words, plan};
 use crate::own::Marker;
-use crate::rows::{self, Column};
 use crate::store;
+use mosaic::sql::rows::{self, Column};
 
 /// See the module documentation.
 #[derive(Clone)]
@@ -150,7 +150,7 @@ async fn lock_items(tx: &Transaction, wanted: &BTreeMap<Mark, Option<FolderId>>)
             "item (biz, biz_id, n_reads, n_likes, n_collects)",
             &format!("SELECT k.biz, k.biz_id, 0, 0, 0 FROM {from} k"),
         );
-        execute(tx, rows::statement(tx.get_database_backend(), sql, &keys)?).await?;
+        execute(tx, rows::statement(tx.get_database_backend(), sql, &keys, [])?).await?;
         locked.extend(lock_known(tx, &new).await?);
     }
     Ok(locked)
@@ -165,7 +165,7 @@ async fn lock_known(tx: &Transaction, items: &BTreeSet<&Item>) -> Result<HashMap
          ORDER BY k.biz, k.biz_id{lock}"
     );
     let rows = tx
-        .query_all_raw(rows::statement(backend, sql, &keys)?)
+        .query_all_raw(rows::statement(backend, sql, &keys, [])?)
         .await
         .map_err(into_error)?;
     rows.iter().map(|row| Ok((item(row)?, store::counts(row)?))).collect()
@@ -179,7 +179,7 @@ async fn marks_there(tx: &Transaction, marks: impl Iterator<Item = &Mark>) -> Re
         format!("SELECT t.biz, t.biz_id, t.account_id, t.kind, t.folder_id FROM {from} k JOIN mark t ON {SAME_MARK}");
     let keys: Vec<_> = marks.map(|mark| row(mark, DEFAULT_FOLDER, 0)).collect();
     let rows = tx
-        .query_all_raw(rows::statement(backend, sql, &keys)?)
+        .query_all_raw(rows::statement(backend, sql, &keys, [])?)
         .await
         .map_err(into_error)?;
     rows.iter()
@@ -195,7 +195,7 @@ async fn remove(tx: &Transaction, marks: &[Mark]) -> Result<()> {
     let from = rows::table(backend, &MARK);
     let sql = store::delete_matching(backend, "mark", &["biz", "biz_id", "account_id", "kind"], &from);
     let keys: Vec<_> = marks.iter().map(|mark| row(mark, DEFAULT_FOLDER, 0)).collect();
-    execute(tx, rows::statement(backend, sql, &keys)?).await
+    execute(tx, rows::statement(backend, sql, &keys, [])?).await
 }
 
 async fn insert(tx: &Transaction, marks: &[(Mark, FolderId)], now: i64) -> Result<()> {
@@ -207,7 +207,7 @@ async fn insert(tx: &Transaction, marks: &[(Mark, FolderId)], now: i64) -> Resul
     let columns = "biz, biz_id, account_id, kind, folder_id, marked_at";
     let sql = format!("INSERT INTO mark ({columns}) SELECT {columns} FROM {from} k");
     let rows: Vec<_> = marks.iter().map(|(mark, folder)| row(mark, *folder, now)).collect();
-    execute(tx, rows::statement(backend, sql, &rows)?).await
+    execute(tx, rows::statement(backend, sql, &rows, [])?).await
 }
 
 async fn count(tx: &Transaction, deltas: &BTreeMap<Item, Delta>) -> Result<()> {

@@ -35,7 +35,7 @@ impl CachedCounts {
     pub(crate) async fn get(&self, item: &Item) -> Result<Counts> {
         let load = || store::counts_of(&self.database, item);
         let counts = self.cached.get_or_load(&key(item), load).await?;
-        Ok(counts.unwrap_or_default())
+        Ok(counts.as_deref().copied().unwrap_or_default())
     }
 
     /// Forgets `items`; to be called after their counters have changed and the change is committed.

@@ -16,7 +16,6 @@ mod counts;
 mod model;
 mod own;
 mod reads;
-mod rows;
 mod service;
 mod store;
 

@@ -52,8 +52,8 @@ impl CachedOwn {
     /// Returns what `account` has done to those of `ids` to which it has done anything.
     pub(crate) async fn get(&self, account: AccountId, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
         let load = || async { self.load(account, biz).await.map(Some) };
-        match self.cached.get_or_load(&key(account, biz), load).await? {
-            Some(Marks::Few { liked, collected }) => Ok(of_items(ids, &liked, &collected)),
+        match self.cached.get_or_load(&key(account, biz), load).await?.as_deref() {
+            Some(Marks::Few { liked, collected }) => Ok(of_items(ids, liked, collected)),
             Some(Marks::Many) | None => Box::pin(self.lists.own(account, biz, ids)).await,
         }
     }

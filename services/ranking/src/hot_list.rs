@@ -86,6 +86,7 @@ impl HotLists {
 
     /// Takes a list that has been stored into memory and cache.
     pub(crate) async fn publish(&self, biz: &str, list: HotList) {
+        let list = Arc::new(list);
         self.take(biz, list.clone());
         if let Err(error) = self.put(biz, &list).await {
             tracing::warn!(
@@ -110,10 +111,10 @@ impl HotLists {
         Ok(())
     }
 
-    fn take(&self, biz: &str, list: HotList) {
+    fn take(&self, biz: &str, list: Arc<HotList>) {
         let mut known = self.known();
         if known.get(biz).is_none_or(|known| known.computed_at < list.computed_at) {
-            known.insert(biz.to_owned(), Arc::new(list));
+            known.insert(biz.to_owned(), list);
         }
     }
 
@@ -122,12 +123,13 @@ impl HotLists {
     }
 
     /// Returns what the cache has, as bytes and read.
-    async fn cached(&self, biz: &str) -> Result<Option<(Bytes, HotList)>> {
-        let Some(bytes) = self.cache.get(&key(biz)).await? else {
+    async fn cached(&self, biz: &str) -> Result<Option<(Bytes, Arc<HotList>)>> {
+        let Some(row) = self.cache.get(&key(biz)).await? else {
             return Ok(None);
         };
         // What another release wrote is as good as nothing.
-        Ok(serde_json::from_slice(&bytes).ok().map(|list| (bytes, list)))
+        let list = row.read(|bytes| serde_json::from_slice(bytes).ok());
+        Ok(list.map(|list| (row.bytes().clone(), list)))
     }
 
     /// Stores a list in the cache unless a newer one is there.

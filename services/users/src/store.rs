@@ -1,5 +1,6 @@
 //! The table of profiles and its cache.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mosaic::cache::{Cache, CacheKey, ReadThrough};
@@ -75,11 +76,11 @@ impl Store {
 
     /// Returns the profile of `account`, `None` if it never said anything.
     pub(crate) async fn profile(&self, account: AccountId) -> Result<Option<Profile>> {
-        self.cached
-            .get_or_load(&key(account), || {
-                load(self.transactions.database().connection(), account)
-            })
-            .await
+        let key = key(account);
+        let profile = self
+            .cached
+            .get_or_load(&key, || load(self.transactions.database().connection(), account));
+        Ok(profile.await?.map(Arc::unwrap_or_clone))
     }
 
     /// Changes the profile of `account`, tells of it, and returns it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mosaic_core::{Error, Result};
 
-use crate::{CacheEngine, CacheKey, Count, Issued, MemoryEngine, Redeemed};
+use crate::{CacheEngine, CacheKey, Count, Issued, MemoryEngine, Redeemed, Row};
 
 /// An engine that can be made to fail, or never to answer.
 pub(super) struct Moody {
@@ -31,7 +31,7 @@ impl Moody {
 
 #[async_trait::async_trait]
 impl CacheEngine for Moody {
-    async fn get(&self, key: &CacheKey) -> Result<Option<Bytes>> {
+    async fn get(&self, key: &CacheKey) -> Result<Option<Row>> {
         self.answer(self.engine.get(key)).await
     }
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()> {

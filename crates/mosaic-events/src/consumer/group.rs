@@ -19,7 +19,7 @@ use crate::names::{GroupName, TopicName};
 pub struct ConsumerOptions {
     /// Keys of a partition that are handled side by side. Default 16.
     pub concurrency: usize,
-    /// Events of a partition in hand before no more are read. Default 2,000.
+    /// Events of a partition in hand before no more are read; where a batch has more, two batches. Default 2,000.
     pub in_hand_max: usize,
     /// An attempt that takes longer has failed. Default 30 s.
     pub timeout: Duration,

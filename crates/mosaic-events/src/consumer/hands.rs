@@ -127,7 +127,7 @@ impl Hands {
             }
         });
         work.waits_since = work.waits_since.or(Some(Instant::now()));
-        work.is_paused = work.lanes.len() >= self.shop.options.in_hand_max;
+        work.is_paused = work.lanes.len() >= self.shop.in_hand_max();
         work.is_paused
     }
 
@@ -184,7 +184,7 @@ impl Hands {
 
     /// Returns paused partitions that have room again, once.
     pub(super) fn take_roomy(&mut self) -> Vec<u32> {
-        let half = self.shop.options.in_hand_max / 2;
+        let half = self.shop.in_hand_max() / 2;
         let roomy = self
             .work
             .iter_mut()
@@ -208,7 +208,7 @@ impl Hands {
 
     /// Must the member be told something that cannot wait?
     pub(super) fn needs_member(&self) -> bool {
-        let half = self.shop.options.in_hand_max / 2;
+        let half = self.shop.in_hand_max() / 2;
         let needs = |work: &Work| (work.is_paused && work.lanes.len() <= half) || work.is_over();
         self.work.values().any(needs)
     }

@@ -67,6 +67,12 @@ pub(super) struct Shop {
 }
 
 impl Shop {
+    /// Returns how many events of a partition may be in hand: of batches one that is handled and one that fills, at least.
+    pub(super) fn in_hand_max(&self) -> usize {
+        let batches = self.handlers.batch.map_or(0, |size| 2 * size.events);
+        self.options.in_hand_max.max(batches)
+    }
+
     /// Handles a run; returns the positions that are done.
     pub(super) async fn run(&self, events: Vec<Delivered>, phase: &watch::Sender<Phase>) -> Vec<u64> {
         let begun = Instant::now();

@@ -6,14 +6,14 @@ use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query};
 use mosaic_sql::{Database, into_error, timestamp};
 
 use super::Outbox;
-use super::rows::{State, get};
+use super::rows::{self, State, get};
 use crate::event::EventId;
-use crate::schema::OUTBOX;
+use crate::schema::OUTBOX_DONE;
 
 /// A row that was refused for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxDeadLetter {
-    /// Number of the row.
+    /// Number of the row, another one each time it is refused.
     pub seq: i64,
     /// The event or task.
     pub id: EventId,
@@ -35,7 +35,7 @@ impl Outbox {
     pub async fn dead_letters(&self, database: &Database, limit: usize) -> Result<Vec<OutboxDeadLetter>> {
         let mut find = Query::select();
         find.columns(["seq", "id", "target", "name", "error", "done_at"])
-            .from(OUTBOX)
+            .from(OUTBOX_DONE)
             .and_where(Expr::col("state").eq(State::Dead.number()))
             .order_by("seq", Order::Asc)
             .limit(limit as u64);
@@ -58,19 +58,11 @@ impl Outbox {
     /// # Errors
     /// `OUTBOX_ROW_NOT_FOUND`; failures of the database.
     pub async fn retry_dead_letter(&self, database: &Database, seq: i64) -> Result<()> {
-        let mut update = Query::update();
-        update
-            .table(OUTBOX)
-            .value("state", State::Waiting.number())
-            .value("error", None::<String>);
-        update
-            .and_where(Expr::col("seq").eq(seq))
-            .and_where(Expr::col("state").eq(State::Dead.number()));
-        let done = database
-            .transaction(async |tx| tx.execute(&update).await.map_err(into_error))
+        let is_found = database
+            .transaction(async |tx| rows::begin_again(&tx, seq).await)
             .await?;
         self.wake();
-        found(done.rows_affected())
+        found(is_found)
     }
 
     /// Deletes a refused row.
@@ -79,19 +71,16 @@ impl Outbox {
     /// `OUTBOX_ROW_NOT_FOUND`; failures of the database.
     pub async fn delete_dead_letter(&self, database: &Database, seq: i64) -> Result<()> {
         let mut delete = Query::delete();
-        delete.from_table(OUTBOX);
-        delete
-            .and_where(Expr::col("seq").eq(seq))
-            .and_where(Expr::col("state").eq(State::Dead.number()));
+        delete.from_table(OUTBOX_DONE).and_where(rows::is_dead(seq));
         let done = database
             .transaction(async |tx| tx.execute(&delete).await.map_err(into_error))
             .await?;
-        found(done.rows_affected())
+        found(done.rows_affected() > 0)
     }
 }
 
-fn found(n_rows: u64) -> Result<()> {
-    if n_rows > 0 {
+fn found(is_found: bool) -> Result<()> {
+    if is_found {
         return Ok(());
     }
     Err(Error::not_found(

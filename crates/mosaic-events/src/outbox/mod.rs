@@ -3,7 +3,7 @@
 //!
 //! The [`Relay`](crate::Relay) brings rows to the bus (or tasks to an engine elsewhere) and marks them. Publishing inside the
 //! transaction would tell of what is rolled back later; publishing after it would lose what a crash comes between. A row
-//! costs its transaction one insert; the commit rings for the relay of this process.
+//! costs its transaction one insert, which travels with the commit where it can; the commit rings for the relay of this process.
 
 mod dead;
 mod relay;
@@ -11,8 +11,8 @@ mod rows;
 
 use bytes::Bytes;
 use mosaic_core::{Context, Error, Result, Runtime, Timestamp};
+use mosaic_sql::Transaction;
 use mosaic_sql::sea_orm::ConnectionTrait as _;
-use mosaic_sql::{Transaction, into_error};
 use tokio::sync::watch;
 
 pub use dead::OutboxDeadLetter;
@@ -106,7 +106,7 @@ impl Outbox {
 
     async fn put(&self, tx: &Transaction, entries: &[rows::Entry]) -> Result<()> {
         for insert in rows::inserts(tx.get_database_backend(), entries) {
-            tx.execute_raw(insert).await.map_err(into_error)?;
+            tx.execute_last(insert).await?;
         }
         let bell = self.bell.clone();
         tx.on_commit(move || {

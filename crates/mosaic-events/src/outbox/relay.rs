@@ -1,9 +1,9 @@
 //! Brings rows of an outbox to where they belong.
 //!
 //! One relay a database works at a time, elected by lease; a second one that believes to be it is refused when it marks rows
-//! (the lease's number is checked in that transaction). Rows are found by their state and not by a number that was reached:
-//! a transaction with a lower number may commit later. A row is marked after it was taken, so a crash in between repeats
-//! it. If the bus is away rows pile up (`outbox_oldest_age_seconds`), and writers do not notice.
+//! (the lease's number is checked in that transaction). Rows are found because they are there and not by a number that was reached:
+//! a transaction with a lower number may commit later. A row is marked, which is to move it away, after it was taken: a crash in
+//! between repeats it. If the bus is away rows pile up (`outbox_oldest_age_seconds`), and writers do not notice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use mosaic_core::{Code, Error, Result, Runtime, StopSignal, Timestamp};
 use mosaic_lease::{Candidate, CandidateOptions, Leadership, Lease, Leases, SqlLeases};
 use mosaic_sql::sea_orm::ConnectionTrait as _;
 use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Func, Order, Query};
-use mosaic_sql::{Database, Transaction, into_error, micros};
+use mosaic_sql::{Database, into_error, micros};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -21,7 +21,7 @@ use super::rows::{self, Entry, Kind, State, get};
 use super::{Outbox, TaskSink};
 use crate::bus::Bus;
 use crate::event::Message;
-use crate::schema::OUTBOX;
+use crate::schema::{OUTBOX, OUTBOX_DONE};
 use crate::text::{describe, shortened};
 
 /// Name of the lease, in the module's own database.
@@ -173,7 +173,7 @@ impl Relay {
     /// # Errors
     /// `LEASE_LOST` if another relay has taken over: nothing was marked. Failures of the bus and the database.
     pub async fn pass(&self, lease: &Lease) -> Result<Pass> {
-        let mut find = rows::find(State::Waiting, self.options.batch);
+        let mut find = rows::find(self.options.batch);
         // Kinds of a newer release wait for a relay of that release.
         let kinds = [Kind::Event as i64, Kind::Task as i64];
         let n_kinds = if self.tasks.is_some() { 2 } else { 1 };
@@ -259,10 +259,11 @@ impl Relay {
         let marked = self.database.transaction(async |tx| {
             self.leases.check_in(&tx, lease).await?;
             for seqs in progress.sent.chunks(ROWS_MAX) {
-                set_state(&tx, seqs, State::Sent, None, now).await?;
+                rows::finish(&tx, seqs, State::Sent, None, now).await?;
             }
             for (seq, error) in &progress.dead {
-                set_state(&tx, &[*seq], State::Dead, Some(error), now).await?;
+                let error = shortened(error, 1000);
+                rows::finish(&tx, &[*seq], State::Dead, Some(error), now).await?;
             }
             Ok(())
         });
@@ -299,22 +300,21 @@ impl Relay {
         let before = micros(self.runtime().now().minus(self.options.retention));
         let mut n_gone = 0;
         loop {
-            // By number, which the index has; the oldest were sent first, but for a few.
             let mut find = Query::select();
-            find.columns(["seq", "done_at"])
-                .from(OUTBOX)
-                .and_where(Expr::col("state").eq(State::Sent.number()));
-            find.order_by("seq", Order::Asc).limit(ROWS_MAX as u64);
-            let mut old = Vec::new();
-            for row in self.database.query_all(&find).await.map_err(into_error)? {
-                if get::<i64>(&row, "done_at")? < before {
-                    old.push(get::<i64>(&row, "seq")?);
-                }
-            }
+            find.column("seq")
+                .from(OUTBOX_DONE)
+                .and_where(Expr::col("state").eq(State::Sent.number()))
+                .and_where(Expr::col("done_at").lt(before));
+            find.order_by("done_at", Order::Asc).limit(ROWS_MAX as u64);
+            let found = self.database.query_all(&find).await.map_err(into_error)?;
+            let old = found
+                .iter()
+                .map(|row| get::<i64>(row, "seq"))
+                .collect::<Result<Vec<_>>>()?;
             let n_old = old.len();
             if n_old > 0 {
                 let mut delete = Query::delete();
-                delete.from_table(OUTBOX).and_where(Expr::col("seq").is_in(old));
+                delete.from_table(OUTBOX_DONE).and_where(Expr::col("seq").is_in(old));
                 let deleted = self
                     .database
                     .transaction(async |tx| tx.execute(&delete).await.map_err(into_error));
@@ -330,40 +330,37 @@ impl Relay {
         let gauge = |name: &'static str, value: f64| {
             metrics::gauge!(name, "module" => self.module.clone()).set(value);
         };
-        for (state, name) in [(State::Waiting, "outbox_rows"), (State::Dead, "outbox_dead_rows")] {
-            let mut count = Query::select();
-            count
-                .expr_as(Func::count(Expr::col("seq")), "n")
-                .expr_as(Func::min(Expr::col("at")), "oldest")
-                .from(OUTBOX)
-                .and_where(Expr::col("state").eq(state.number()));
-            let Some(row) = self.database.query_one(&count).await.map_err(into_error)? else {
-                continue;
-            };
-            gauge(name, get::<i64>(&row, "n")? as f64);
-            if state == State::Waiting {
-                let oldest = get::<Option<i64>>(&row, "oldest")?.map(Timestamp::from_micros);
-                let age = oldest.map_or(Duration::ZERO, |oldest| self.runtime().now().since(oldest));
-                gauge("outbox_oldest_age_seconds", age.as_secs_f64());
-            }
-        }
+        let waiting = self.count(OUTBOX, Expr::val(1).eq(1)).await?;
+        gauge("outbox_rows", waiting.n as f64);
+        let age = waiting.oldest.map(|oldest| self.runtime().now().since(oldest));
+        gauge("outbox_oldest_age_seconds", age.unwrap_or_default().as_secs_f64());
+        let is_dead = Expr::col("state").eq(State::Dead.number());
+        gauge("outbox_dead_rows", self.count(OUTBOX_DONE, is_dead).await?.n as f64);
         Ok(())
     }
+
+    async fn count(&self, table: &'static str, which: Expr) -> Result<Counted> {
+        let mut count = Query::select();
+        count
+            .expr_as(Func::count(Expr::col("seq")), "n")
+            .expr_as(Func::min(Expr::col("at")), "oldest")
+            .from(table)
+            .and_where(which);
+        let row = self.database.query_one(&count).await.map_err(into_error)?;
+        let row = row.ok_or_else(|| Error::internal("a count without a row"))?;
+        Ok(Counted {
+            n: get(&row, "n")?,
+            oldest: get::<Option<i64>>(&row, "oldest")?.map(Timestamp::from_micros),
+        })
+    }
+}
+
+/// Rows, and since when the oldest is there.
+struct Counted {
+    n: i64,
+    oldest: Option<Timestamp>,
 }
 
 fn is_poison(error: &Error) -> bool {
     error.code() == Code::InvalidArgument
-}
-
-async fn set_state(tx: &Transaction, seqs: &[i64], to: State, error: Option<&str>, now: Timestamp) -> Result<()> {
-    let mut update = Query::update();
-    update
-        .table(OUTBOX)
-        .value("state", to.number())
-        .value("done_at", micros(now))
-        .value("error", error.map(|error| shortened(error, 1000).to_owned()))
-        .and_where(Expr::col("seq").is_in(seqs.iter().copied()))
-        .and_where(Expr::col("state").eq(State::Waiting.number()));
-    tx.execute(&update).await.map_err(into_error)?;
-    Ok(())
 }

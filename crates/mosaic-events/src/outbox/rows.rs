@@ -1,23 +1,22 @@
-//! Rows of the outbox.
+//! Rows of the outbox: those that wait, and those that do no more.
+//!
+//! A row that was sent or refused moves to a table of its own. So what waits is all there is in the first, the transaction that
+//! publishes fills in neither state nor index, and what was sent can be kept at no cost to it.
 
 use bytes::Bytes;
 use mosaic_core::{Error, Result, Timestamp};
 use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query, SelectStatement};
-use mosaic_sql::sea_orm::{DbBackend, QueryResult, Statement, TryGetable, Value};
-use mosaic_sql::{into_error, micros, timestamp};
+use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, QueryResult, Statement, TryGetable, Value};
+use mosaic_sql::{Transaction, into_error, micros, timestamp};
 
 use super::StoredTask;
 use crate::event::{EventId, Message};
-use crate::schema::OUTBOX;
+use crate::schema::{OUTBOX, OUTBOX_DONE};
 
 /// Rows in one insert.
 const INSERT_ROWS: usize = 200;
-const INSERT: &str =
-    "INSERT INTO mosaic_outbox (kind, id, target, name, event_key, headers, at, payload, state, done_at) VALUES ";
-/// Values of a row that differ, all but the last two.
-const N_BOUND: usize = 8;
-/// The last two: it waits, and was never sent.
-const NEW: &str = "1, 0)";
+/// What is carried, in this order.
+const COLUMNS: [&str; 8] = ["kind", "id", "target", "name", "event_key", "headers", "at", "payload"];
 
 /// What a row is; numbers are stored and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +25,9 @@ pub(super) enum Kind {
     Task = 2,
 }
 
-/// Where a row stands; numbers are stored and never change.
+/// What became of a row; numbers are stored and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    Waiting = 1,
     Sent = 2,
     Dead = 3,
 }
@@ -93,7 +91,7 @@ pub(crate) fn headers_of(text: &str) -> Vec<(String, String)> {
 }
 
 impl Entry {
-    fn values(&self) -> [Value; N_BOUND] {
+    fn values(&self) -> [Value; COLUMNS.len()] {
         [
             (self.kind as i64).into(),
             self.id.to_string().into(),
@@ -129,37 +127,92 @@ impl Entry {
     }
 }
 
-const COLUMNS: [&str; 8] = ["kind", "id", "target", "name", "event_key", "headers", "at", "payload"];
-
 /// Returns inserts of `entries`; of one row, which most have, always the same text, which the connection has prepared.
 pub(super) fn inserts(backend: DbBackend, entries: &[Entry]) -> impl Iterator<Item = Statement> {
     entries.chunks(INSERT_ROWS).map(move |entries| {
-        let mut values = Vec::with_capacity(entries.len() * N_BOUND);
-        let mut sql = String::from(INSERT);
+        let mut values = Vec::with_capacity(entries.len() * COLUMNS.len());
+        let mut sql = format!("INSERT INTO {OUTBOX} ({}) VALUES ", COLUMNS.join(", "));
         for entry in entries {
-            sql.push_str(if values.is_empty() { "(" } else { ", (" });
-            for position in values.len() + 1..=values.len() + N_BOUND {
+            for (position, value) in (values.len() + 1..).zip(entry.values()) {
+                let before = match (position - 1) % COLUMNS.len() {
+                    0 if position == 1 => "(",
+                    0 => "), (",
+                    _ => ", ",
+                };
+                sql.push_str(before);
                 match backend {
-                    DbBackend::Postgres => sql.push_str(&format!("${position}, ")),
-                    _ => sql.push_str("?, "),
+                    DbBackend::Postgres => sql.push_str(&format!("${position}")),
+                    _ => sql.push('?'),
                 }
+                values.push(value);
             }
-            sql.push_str(NEW);
-            values.extend(entry.values());
         }
+        sql.push(')');
         Statement::from_sql_and_values(backend, sql, values)
     })
 }
 
-/// Finds rows in `state`, the oldest first.
-pub(super) fn find(state: State, limit: usize) -> SelectStatement {
+/// Finds rows that wait, the oldest first.
+pub(super) fn find(limit: usize) -> SelectStatement {
     let mut find = Query::select();
     find.columns(COLUMNS.into_iter().chain(["seq"]))
         .from(OUTBOX)
-        .and_where(Expr::col("state").eq(state.number()))
         .order_by("seq", Order::Asc)
         .limit(limit as u64);
     find
+}
+
+/// Moves rows that wait to those that do no more.
+pub(super) async fn finish(
+    tx: &Transaction,
+    seqs: &[i64],
+    state: State,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    let is_one = Expr::col("seq").is_in(seqs.iter().copied());
+    let mut carried = Query::select();
+    carried
+        .columns(COLUMNS)
+        .exprs([Expr::val(state.number()), Expr::val(micros(now)), Expr::val(error)])
+        .from(OUTBOX)
+        .and_where(is_one.clone())
+        .order_by("seq", Order::Asc);
+    let columns = COLUMNS.into_iter().chain(["state", "done_at", "error"]);
+    move_rows(tx, (OUTBOX, is_one), (OUTBOX_DONE, columns), carried)
+        .await
+        .map(drop)
+}
+
+/// Moves a row that was refused to the end of those that wait; returns whether there was one.
+pub(super) async fn begin_again(tx: &Transaction, seq: i64) -> Result<bool> {
+    let is_one = is_dead(seq);
+    let mut carried = Query::select();
+    carried.columns(COLUMNS).from(OUTBOX_DONE).and_where(is_one.clone());
+    move_rows(tx, (OUTBOX_DONE, is_one), (OUTBOX, COLUMNS.into_iter()), carried).await
+}
+
+/// The row that was refused and has this number.
+pub(super) fn is_dead(seq: i64) -> Expr {
+    Expr::col("seq")
+        .eq(seq)
+        .and(Expr::col("state").eq(State::Dead.number()))
+}
+
+async fn move_rows(
+    tx: &Transaction,
+    from: (&'static str, Expr),
+    to: (&'static str, impl Iterator<Item = &'static str>),
+    carried: SelectStatement,
+) -> Result<bool> {
+    let mut insert = Query::insert();
+    insert.into_table(to.0).columns(to.1);
+    insert.select_from(carried).map_err(Error::internal)?;
+    tx.execute(&insert).await.map_err(into_error)?;
+    let mut delete = Query::delete();
+    delete.from_table(from.0).and_where(from.1);
+    let deleted = tx.execute(&delete).await.map_err(into_error)?;
+    Ok(deleted.rows_affected() > 0)
 }
 
 pub(super) fn read(row: &QueryResult) -> Result<Entry> {

@@ -217,6 +217,7 @@ pub(crate) async fn a_bus_that_is_away_delays_and_poison_does_not_block(bench: &
         !outbox.dead_letters(&bench.module, 9).await.unwrap().is_empty()
     })
     .await;
+    let dead = outbox.dead_letters(&bench.module, 9).await.unwrap();
     outbox.delete_dead_letter(&bench.module, dead[0].seq).await.unwrap();
     let gone = outbox.delete_dead_letter(&bench.module, dead[0].seq).await.unwrap_err();
     assert_eq!(gone.reason(), "OUTBOX_ROW_NOT_FOUND");

@@ -5,6 +5,7 @@
 mod cases;
 mod dropped_cases;
 mod engine;
+mod last_cases;
 mod log;
 mod migration_cases;
 
@@ -36,6 +37,9 @@ macro_rules! contracts {
             cases::a_dropped_transaction_leaves_nothing,
             cases::what_waits_for_the_commit_hears_of_no_other_end,
             cases::a_failed_body_leaves_nothing,
+            last_cases::what_is_said_last_is_done_with_the_rest_or_not_at_all,
+            last_cases::what_fails_last_undoes_the_rest,
+            last_cases::what_is_said_last_is_taken_by_the_letter,
             cases::parallel_read_modify_write_loses_nothing,
             cases::what_reads_first_may_write_later,
             cases::a_conflict_runs_the_body_again,

@@ -26,7 +26,8 @@ impl World {
         let edges = model::edges(tasks, &answers, &known)?;
         for (new, answer) in tasks.iter().zip(&answers) {
             if *answer == Enqueued::Added(new.id()) && self.get(new.id()).is_none() {
-                self.add(new, now);
+                let n_awaited = edges.iter().filter(|edge| edge.later == new.id()).count();
+                self.add(new, n_awaited, now);
             }
         }
         for edge in edges {
@@ -61,8 +62,8 @@ impl World {
         tasks.iter().map(answer).collect()
     }
 
-    fn add(&mut self, new: &NewTask, now: Timestamp) {
-        let n_awaited = u32::try_from(new.predecessors().len()).unwrap_or(u32::MAX);
+    fn add(&mut self, new: &NewTask, n_awaited: usize, now: Timestamp) {
+        let n_awaited = u32::try_from(n_awaited).unwrap_or(u32::MAX);
         let task = model::enqueued(new, n_awaited, now);
         if let Some(group) = &task.group {
             let id = (task.queue.clone(), task.kind.clone(), group.key.clone());

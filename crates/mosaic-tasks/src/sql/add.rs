@@ -53,7 +53,7 @@ pub(super) async fn add(tx: &Transaction, tasks: &[NewTask], now: Timestamp) -> 
             Enqueued::Duplicate { of } => Some(*of),
         });
         known.extend(self::known(tx, in_place.collect()).await?);
-        edges::add(tx, model::edges(tasks, &answers, &known)?, now).await?;
+        edges::add(tx, tasks, model::edges(tasks, &answers, &known)?, now).await?;
     }
     Ok(answers)
 }

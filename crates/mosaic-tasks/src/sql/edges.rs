@@ -14,10 +14,12 @@ use super::{ROWS_MAX, ids, lock};
 use crate::engine::Earlier;
 use crate::id::TaskId;
 use crate::model::{self, Edge, Event, Next};
+use crate::new_task::NewTask;
 
-/// Stores edges of tasks that were just inserted as if none of those before them had succeeded.
-pub(super) async fn add(tx: &Transaction, edges: Vec<Edge>, now: Timestamp) -> Result<()> {
-    let mut n_succeeded: BTreeMap<TaskId, u32> = BTreeMap::new();
+/// Stores edges of `tasks` that were just inserted as if none of those before them had succeeded.
+pub(super) async fn add(tx: &Transaction, tasks: &[NewTask], edges: Vec<Edge>, now: Timestamp) -> Result<()> {
+    // Of two before it that turned out to be one, the second is not waited for.
+    let mut n_succeeded: BTreeMap<TaskId, u32> = n_merged(tasks, &edges);
     let mut earlier = BTreeSet::new();
     for chunk in edges.chunks(ROWS_MAX) {
         let mut insert = Query::insert();
@@ -58,6 +60,20 @@ pub(super) async fn add(tx: &Transaction, edges: Vec<Edge>, now: Timestamp) -> R
         });
     }
     change::write(tx, &changes).await
+}
+
+/// Returns of each of `tasks` that has edges how many fewer they are than tasks that it was to come after.
+fn n_merged(tasks: &[NewTask], edges: &[Edge]) -> BTreeMap<TaskId, u32> {
+    let mut n_edges: BTreeMap<TaskId, usize> = BTreeMap::new();
+    for edge in edges {
+        *n_edges.entry(edge.later).or_default() += 1;
+    }
+    let merged = |task: &NewTask| {
+        let n_edges = n_edges.get(&task.id())?;
+        let n_merged = task.predecessors().len().saturating_sub(*n_edges);
+        Some((task.id(), u32::try_from(n_merged).unwrap_or(u32::MAX)))
+    };
+    tasks.iter().filter_map(merged).collect()
 }
 
 /// Returns what came before each of `later`, by id.

@@ -151,6 +151,39 @@ pub(crate) async fn a_task_comes_after_the_one_that_holds_the_key(bench: &Bench)
     );
 }
 
+pub(crate) async fn two_that_turn_out_to_be_one_are_waited_for_once(bench: &Bench) {
+    let unique = || {
+        bench.new_task(Options {
+            unique: Some(UniqueFor {
+                key: "k".to_owned(),
+                hold: 60 * SECOND,
+            }),
+            retention: 60 * SECOND,
+            ..Options::default()
+        })
+    };
+    let mut last = Vec::new();
+    // The first time the one has not succeeded yet, the second time it has.
+    for _ in 0..2 {
+        let batch = after_all(vec![unique(), unique()], bench.new_task(Options::default())).unwrap();
+        last.push(batch[2].id());
+        bench.engine.enqueue(&batch).await.unwrap();
+        for claimed in bench.claim(9).await {
+            report(bench, &claimed, succeeded(b"1")).await;
+        }
+    }
+    for claimed in bench.claim(9).await {
+        report(bench, &claimed, succeeded(b"1")).await;
+    }
+    for id in last {
+        let state = state(bench, id).await;
+        assert!(
+            matches!(state, None | Some(State::Completed)),
+            "it is done, not {state:?}"
+        );
+    }
+}
+
 pub(crate) async fn impossible_chains_are_refused_whole(bench: &Bench) {
     let [first, second, third] = news(bench);
     let (one, two) = (first.id(), second.id());

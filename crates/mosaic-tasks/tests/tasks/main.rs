@@ -61,6 +61,7 @@ macro_rules! contracts {
             chain_cases::what_comes_after_a_deleted_task_is_archived_with_the_reason,
             chain_cases::a_task_after_one_that_has_succeeded_runs_at_once,
             chain_cases::a_task_comes_after_the_one_that_holds_the_key,
+            chain_cases::two_that_turn_out_to_be_one_are_waited_for_once,
             chain_cases::impossible_chains_are_refused_whole,
             shared_cases::a_group_becomes_one_task_when_it_is_quiet,
             shared_cases::a_group_does_not_wait_for_ever_and_not_when_full,

@@ -159,10 +159,9 @@ impl Store {
             .credentials
             .get_or_load(&credentials_key(account), || self.load_credentials(account))
             .await?;
+        let found = found.iter().flat_map(|found| found.iter());
         Ok(found
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(kind, identifier)| (kind_of(&kind), identifier))
+            .map(|(kind, identifier)| (kind_of(kind), identifier.clone()))
             .collect())
     }
 

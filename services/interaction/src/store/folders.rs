@@ -14,7 +14,7 @@ use mosaic::{AccountId, Error, Result, Runtime};
 use super::for_update;
 use crate::changes::KnownFolders;
 use crate::model::{DEFAULT_FOLDER, FolderError, FolderId, Kind};
-use crate::rows::{self, Column};
+use mosaic::sql::rows::{self, Column};
 
 /// Most folders of an account for items of one kind.
 const FOLDERS_MAX: i64 = 100;
@@ -151,7 +151,7 @@ pub(crate) async fn lock(tx: &Transaction, wanted: &BTreeSet<(FolderId, AccountI
     let mut ids: Vec<_> = wanted.iter().map(|(id, ..)| [*id]).collect();
     ids.dedup();
     let rows = tx
-        .query_all_raw(rows::statement(backend, sql, &ids)?)
+        .query_all_raw(rows::statement(backend, sql, &ids, [])?)
         .await
         .map_err(into_error)?;
     let folder = |row: &QueryResult| {

@@ -6,7 +6,7 @@ use mosaic::{AccountId, Result};
 
 use super::upsert;
 use crate::model::Item;
-use crate::rows::{self, Column};
+use mosaic::sql::rows::{self, Column};
 
 /// The last time that an account read an item. Ordered: rows are written in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,7 @@ pub(crate) async fn keep(database: &Database, visits: impl IntoIterator<Item = (
     let from = rows::table(backend, &COLUMNS);
     let columns = "account_id, biz, biz_id, read_at";
     let sql = upsert(backend, "history", columns, &from, "account_id, biz, biz_id", later);
-    let statement = rows::statement(backend, sql, &visits)?;
+    let statement = rows::statement(backend, sql, &visits, [])?;
     let kept = database.transaction(async |tx| tx.execute_raw(statement.clone()).await.map_err(into_error));
     kept.await.map(drop)
 }

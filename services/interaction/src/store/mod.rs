@@ -17,7 +17,7 @@ pub(crate) use history::{Visit, keep as keep_history};
 pub(crate) use lists::{Entry, Lists, Page, counts_of};
 
 use crate::model::{Counts, Item};
-use crate::rows::{self, Column};
+use mosaic::sql::rows::{self, Column};
 
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -32,7 +32,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "0003_create_folder",
         up: create_folder,
     },
+    Migration {
+        name: "0004_drop_history_index",
+        up: drop_history_index,
+    },
 ];
+
+const HISTORY_INDEX: &str = "ix_history_read_at";
 
 fn number(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().take()
@@ -78,7 +84,7 @@ fn create_item_and_mark(schema: &mut Schema) {
 }
 
 fn create_history(schema: &mut Schema) {
-    schema.run(
+    schema.run_clustered(
         Table::create()
             .table("history")
             .col(number("account_id"))
@@ -89,13 +95,18 @@ fn create_history(schema: &mut Schema) {
     );
     schema.run(
         Index::create()
-            .name("ix_history_read_at")
+            .name(HISTORY_INDEX)
             .table("history")
             .col("account_id")
             .col("biz")
             .col("read_at")
             .col("biz_id"),
     );
+}
+
+/// Every reading is written, and into one tree at a place of its own; the few who look at their history have it sorted then.
+fn drop_history_index(schema: &mut Schema) {
+    schema.run(Index::drop().name(HISTORY_INDEX).table("history"));
 }
 
 fn create_folder(schema: &mut Schema) {
@@ -146,7 +157,7 @@ pub(crate) async fn add_counts(tx: &Transaction, rows: &[(&str, i64, i64, i64, i
     };
     let sums = ["n_reads", "n_likes", "n_collects"].map(add).join(", ");
     let sql = upsert(backend, "item", columns, &from, "biz, biz_id", &sums);
-    let statement = rows::statement(backend, sql, rows)?;
+    let statement = rows::statement(backend, sql, rows, [])?;
     tx.execute_raw(statement).await.map(drop).map_err(into_error)
 }
 

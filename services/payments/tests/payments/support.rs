@@ -64,7 +64,7 @@ pub(crate) async fn told(app: &TestApp) -> i64 {
     let file = app.data(0).join("payments.db");
     let url = format!("sqlite:{}?mode=ro", file.display());
     let db = Database::connect(url).await.expect("the database of payments");
-    let sql = "SELECT COUNT(*) AS n FROM mosaic_outbox";
+    let sql = "SELECT (SELECT COUNT(*) FROM mosaic_outbox_waiting) + (SELECT COUNT(*) FROM mosaic_outbox_done) AS n";
     let row = db
         .query_one_raw(Statement::from_string(db.get_database_backend(), sql))
         .await

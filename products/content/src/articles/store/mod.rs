@@ -9,6 +9,7 @@
 mod rows;
 mod schema;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mosaic::cache::{Cache, CacheKey, ReadThrough};
@@ -196,9 +197,12 @@ impl Store {
             }
             Ok(Some(list))
         });
-        let mut first = first.await?.unwrap_or_default();
-        first.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
-        Ok(first)
+        let first = first.await?;
+        let page = first
+            .iter()
+            .flat_map(|first| first.iter())
+            .take(usize::try_from(page.limit).unwrap_or(usize::MAX));
+        Ok(page.cloned().collect())
     }
 
     async fn load_list(&self, author: AccountId, page: Page) -> Result<Vec<Draft>> {
@@ -237,14 +241,15 @@ impl Store {
                 .map_err(into_error)?;
             row.map(DraftRow::read).transpose()
         });
-        Ok(draft.await?.filter(|draft| draft.author == author))
+        let draft = draft.await?.filter(|draft| draft.author == author);
+        Ok(draft.map(Arc::unwrap_or_clone))
     }
 
     /// Returns what readers see of an article; `None` if they see nothing.
     pub(crate) async fn published(&self, id: ArticleId) -> Result<Option<Published>> {
-        self.published
-            .get_or_load(&published_key(id), || self.load_published(id))
-            .await
+        let key = published_key(id);
+        let published = self.published.get_or_load(&key, || self.load_published(id));
+        Ok(published.await?.map(Arc::unwrap_or_clone))
     }
 
     async fn load_published(&self, id: ArticleId) -> Result<Option<Published>> {

@@ -4,26 +4,32 @@
 //! it anew for each batch. Here rows travel as one JSON text that the engine takes apart, and the statement is prepared once.
 //! The dialects differ in how; nothing else knows.
 
-use mosaic::sql::sea_orm::{DbBackend, Statement};
-use mosaic::{Error, Result};
+use mosaic_core::{Error, Result};
+use sea_orm::{DbBackend, Statement, Value};
 use serde::Serialize;
 
 /// A column of the rows; its place in [`Rows::table`] is its place in the JSON array of a row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Column {
+pub enum Column {
+    /// A text of at most 64 characters.
     Text(&'static str),
+    /// A text of exactly so many characters, in a column of that type: compared as any other text, PostgreSQL would not use its index.
+    Fixed(&'static str, u32),
+    /// A `BIGINT`.
     Number(&'static str),
 }
 
-/// Returns a table expression over the JSON array of arrays that is the statement's only parameter, to be given a name.
-pub(crate) fn table(backend: DbBackend, columns: &[Column]) -> String {
+/// Returns a table expression over the JSON array of arrays that is the statement's first parameter, to be given a name.
+pub fn table(backend: DbBackend, columns: &[Column]) -> String {
     let column = |(place, column): (usize, &Column)| match (backend, column) {
         (DbBackend::Postgres, Column::Text(name)) => format!("e->>{place} AS {name}"),
+        (DbBackend::Postgres, Column::Fixed(name, len)) => format!("(e->>{place})::char({len}) AS {name}"),
         (DbBackend::Postgres, Column::Number(name)) => format!("(e->>{place})::bigint AS {name}"),
         // The database's collation is that of its tables; a JSON text's would be another one.
         (DbBackend::MySql, Column::Text(name)) => format!("{name} VARCHAR(64) PATH '$[{place}]'"),
+        (DbBackend::MySql, Column::Fixed(name, len)) => format!("{name} CHAR({len}) PATH '$[{place}]'"),
         (DbBackend::MySql, Column::Number(name)) => format!("{name} BIGINT PATH '$[{place}]'"),
-        (_, Column::Text(name) | Column::Number(name)) => format!("value->>{place} AS {name}"),
+        (_, Column::Text(name) | Column::Fixed(name, _) | Column::Number(name)) => format!("value->>{place} AS {name}"),
     };
     let list: Vec<_> = columns.iter().enumerate().map(column).collect();
     let list = list.join(", ");
@@ -34,8 +40,17 @@ pub(crate) fn table(backend: DbBackend, columns: &[Column]) -> String {
     }
 }
 
-/// Makes a statement of a text with one [`table`] and its rows, tuples.
-pub(crate) fn statement(backend: DbBackend, sql: String, rows: &[impl Serialize]) -> Result<Statement> {
+/// Makes a statement of a text with one [`table`] and its rows, tuples; and of what comes behind it in the text.
+///
+/// # Errors
+/// Internal, if rows cannot be written as JSON.
+pub fn statement<const N: usize>(
+    backend: DbBackend,
+    sql: String,
+    rows: &[impl Serialize],
+    rest: [Value; N],
+) -> Result<Statement> {
     let json = serde_json::to_string(rows).map_err(Error::internal)?;
-    Ok(Statement::from_sql_and_values(backend, sql, [json.into()]))
+    let values = std::iter::once(json.into()).chain(rest);
+    Ok(Statement::from_sql_and_values(backend, sql, values))
 }
