@@ -8,7 +8,7 @@ use mosaic_core::{Error, Result};
 use sea_orm::{DbBackend, Statement, Value};
 use serde::Serialize;
 
-/// A column of the rows; its place in [`Rows::table`] is its place in the JSON array of a row.
+/// A column of the rows; its place in the list for [`table`] is its place in the JSON array of a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Column {
     /// A text of at most 64 characters.

@@ -337,7 +337,7 @@ pub(crate) async fn open_database(
     let config = &shared.database;
     let url = database_url(url, &shared.data);
     let options = Options {
-        max_connections: connections_of_module(config.max_connections, shared.n_modules, url.starts_with("sqlite:")),
+        max_connections: connections_of_module(config.max_connections, shared.n_modules),
         acquire_timeout: config.acquire_timeout,
         slow_query: config.slow_query,
         ..Options::default()
@@ -360,10 +360,11 @@ pub(crate) async fn open_database(
     }
 }
 
-/// A server has a limit for everybody, which a process of many modules would reach alone; files have none.
-fn connections_of_module(of_process: u32, n_modules: usize, is_file: bool) -> u32 {
+/// A server has a limit for everybody, which a process of many modules would reach alone; to a file each is a thread with memory of its
+/// own.
+fn connections_of_module(of_process: u32, n_modules: usize) -> u32 {
     let share = of_process / u32::try_from(n_modules).unwrap_or(u32::MAX).max(1);
-    share.max(if is_file { 8 } else { 3 })
+    share.max(3)
 }
 
 /// `sqlite:` alone means the data directory; everything else is taken as it is.
@@ -380,20 +381,16 @@ mod tests {
 
     #[test]
     fn modules_share_the_connections_of_a_process() {
-        for (of_process, n_modules, of_server, of_file) in [
-            (48, 1, 48, 48),
-            (48, 4, 12, 12),
-            (48, 16, 3, 8),
-            (10, 16, 3, 8),
-            (160, 16, 10, 10),
-            (48, 0, 48, 48),
+        for (of_process, n_modules, want) in [
+            (48, 1, 48),
+            (48, 4, 12),
+            (48, 16, 3),
+            (10, 16, 3),
+            (160, 16, 10),
+            (48, 0, 48),
         ] {
-            let share = |is_file| connections_of_module(of_process, n_modules, is_file);
-            assert_eq!(
-                (share(false), share(true)),
-                (of_server, of_file),
-                "{of_process} {n_modules}"
-            );
+            let share = connections_of_module(of_process, n_modules);
+            assert_eq!(share, want, "{of_process} {n_modules}");
         }
     }
 }

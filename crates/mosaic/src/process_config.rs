@@ -161,8 +161,8 @@ mosaic_core::config! {
     pub struct DatabaseConfig in "database" {
         /// `sqlite:` (files in the data directory), `sqlite::memory:`, `postgres://...` or `mysql://...`.
         pub url: EngineUrl = "sqlite:",
-        /// Connections of this process to the engine, shared out evenly among its modules, but at least 3 each (8 to a file of
-        /// SQLite).
+        /// Connections of this process to the engine, shared out evenly among its modules, but at least 3 each. A file of
+        /// SQLite has one more, through which all is written.
         pub max_connections: u32 = "48",
         /// Time to wait for a connection of the pool.
         pub acquire_timeout: Duration = "3s",

@@ -304,7 +304,7 @@ pub(crate) fn options() -> LogBusOptions {
     }
 }
 
-async fn execute(url: &str, sql: &str) {
+pub(crate) async fn execute(url: &str, sql: &str) {
     let sql = AssertSqlSafe(sql.to_owned());
     if url.starts_with("postgres") {
         sqlx::PgConnection::connect(url)

@@ -13,6 +13,7 @@ mod group_cases;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "kafka"))]
 mod outage;
 mod outbox_cases;
+mod upgrade;
 
 use bench::Bench;
 

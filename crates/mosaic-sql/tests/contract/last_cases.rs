@@ -1,7 +1,7 @@
 //! Statements that travel with the commit.
 
 use mosaic_sql::sea_orm::sea_query::{ColumnDef, Expr, ExprTrait as _, Query, Table};
-use mosaic_sql::sea_orm::{ConnectionTrait as _, StatementBuilder, Value};
+use mosaic_sql::sea_orm::{ConnectionTrait as _, Value};
 use mosaic_sql::{Database, Migration, Schema, Transaction};
 
 use crate::cases::{MIGRATIONS, count, insert};
