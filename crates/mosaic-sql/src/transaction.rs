@@ -23,6 +23,8 @@ use crate::session::{Run, Session};
 const ATTEMPTS_MAX: u32 = 6;
 /// Pause before the second attempt, doubled for each further one, of which a random part is waited.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Bytes of text that may travel with the commit: what is longer costs more to read than it saves, and SQLite takes 1 MB.
+const LAST_BYTES_MAX: usize = 64 << 10;
 
 /// A transaction that is open; entities take it as `&tx`. Clones are the same transaction, and must be gone when it commits.
 #[derive(Clone)]
@@ -53,19 +55,22 @@ impl Transaction {
     }
 
     /// Runs `statement`, of which nothing is to be known but that it is done if the transaction is: at the latest with the commit, with
-    /// which it saves a trip (on SQLite, one to the thread of the connection). If it fails, so does the commit.
+    /// which it saves a trip (on SQLite, one to the thread of the connection). If it fails, so does the commit. Of several the order is
+    /// kept.
     ///
     /// # Errors
     /// Failures of the database.
     pub async fn execute_last(&self, statement: Statement) -> Result<()> {
         // How MySQL reads a text depends on settings of the session: there a value is never part of one.
-        if self.get_database_backend() == DbBackend::MySql {
-            return self.execute_raw(statement).await.map(drop).map_err(into_error);
+        if self.get_database_backend() != DbBackend::MySql {
+            let Some(before) = self.0.say_last(&statement) else {
+                return Ok(());
+            };
+            if !before.is_empty() {
+                self.execute_unprepared(&before).await.map_err(into_error)?;
+            }
         }
-        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.push_str(&statement.to_string());
-        last.push_str("; ");
-        Ok(())
+        self.execute_raw(statement).await.map(drop).map_err(into_error)
     }
 
     /// Runs `hook` once the changes last: wakes those who look at them, forgets what was cached. Not run if they do not
@@ -91,6 +96,18 @@ impl Transaction {
 }
 
 impl Open {
+    /// Keeps a statement for the commit; if there is no room, returns what must be said before it.
+    fn say_last(&self, statement: &Statement) -> Option<String> {
+        let text = statement.to_string();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() + text.len() > LAST_BYTES_MAX {
+            return Some(std::mem::take(&mut *last));
+        }
+        last.push_str(&text);
+        last.push_str("; ");
+        None
+    }
+
     async fn commit(mut self) -> Result<()> {
         let mut sql = std::mem::take(self.last.get_mut().unwrap_or_else(PoisonError::into_inner));
         sql.push_str("COMMIT");

@@ -127,7 +127,7 @@ impl Entry {
     }
 }
 
-/// Returns inserts of `entries`; of one row, which most have, always the same text, which the connection has prepared.
+/// Returns inserts of `entries`, in their order.
 pub(super) fn inserts(backend: DbBackend, entries: &[Entry]) -> impl Iterator<Item = Statement> {
     entries.chunks(INSERT_ROWS).map(move |entries| {
         let mut values = Vec::with_capacity(entries.len() * COLUMNS.len());

@@ -1,7 +1,7 @@
 //! Statements that travel with the commit.
 
-use mosaic_sql::sea_orm::sea_query::{ColumnDef, Expr, ExprTrait as _, Query, Table};
-use mosaic_sql::sea_orm::{ConnectionTrait as _, Value};
+use mosaic_sql::sea_orm::sea_query::{ColumnDef, Expr, ExprTrait as _, Order, Query, Table};
+use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, Value};
 use mosaic_sql::{Database, Migration, Schema, Transaction};
 
 use crate::cases::{MIGRATIONS, count, insert};
@@ -13,12 +13,25 @@ const LETTERS: Migration = Migration {
 };
 
 fn create_letters(schema: &mut Schema) {
+    let mut bytes = ColumnDef::new("bytes");
+    match schema.backend() {
+        // MySQL's BLOB ends at 64 KiB.
+        DbBackend::MySql => bytes.custom("longblob").null(),
+        _ => bytes.blob().null(),
+    };
     schema.run(
         Table::create()
             .table("letters")
-            .col(ColumnDef::new("id").big_integer().not_null().primary_key())
+            .col(
+                ColumnDef::new("place")
+                    .big_integer()
+                    .not_null()
+                    .auto_increment()
+                    .primary_key(),
+            )
+            .col(ColumnDef::new("id").big_integer().not_null().unique_key())
             .col(ColumnDef::new("words").text().null())
-            .col(ColumnDef::new("bytes").blob().null()),
+            .col(bytes),
     );
 }
 
@@ -121,4 +134,20 @@ pub(crate) async fn what_is_said_last_is_taken_by_the_letter(engine: &Engine) {
     put_last(&tx, 99, None, None).await;
     tx.commit().await.unwrap();
     assert_eq!(letter(&db, 99).await, Some((None, None)));
+}
+
+pub(crate) async fn much_that_is_said_last_is_said_in_its_order(engine: &Engine) {
+    let db = open(engine).await;
+    let tx = db.begin().await.unwrap();
+    for id in 0..60 {
+        // Small ones, ones that do not fit together, and one that SQLite would not take as a text.
+        let n_bytes = [10, 20_000, 40_000, 10, 700_000][id % 5];
+        put_last(&tx, id as i64, None, Some(&vec![7; n_bytes])).await;
+    }
+    tx.commit().await.unwrap();
+    let mut find = Query::select();
+    find.column("id").from("letters").order_by("place", Order::Asc);
+    let rows = db.query_all(&find).await.unwrap();
+    let ids: Vec<i64> = rows.iter().map(|row| row.try_get("", "id").unwrap()).collect();
+    assert_eq!(ids, (0..60).collect::<Vec<i64>>());
 }

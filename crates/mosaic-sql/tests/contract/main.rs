@@ -40,6 +40,7 @@ macro_rules! contracts {
             last_cases::what_is_said_last_is_done_with_the_rest_or_not_at_all,
             last_cases::what_fails_last_undoes_the_rest,
             last_cases::what_is_said_last_is_taken_by_the_letter,
+            last_cases::much_that_is_said_last_is_said_in_its_order,
             cases::parallel_read_modify_write_loses_nothing,
             cases::what_reads_first_may_write_later,
             cases::a_conflict_runs_the_body_again,
