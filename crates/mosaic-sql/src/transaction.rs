@@ -23,7 +23,7 @@ use crate::session::{Run, Session};
 const ATTEMPTS_MAX: u32 = 6;
 /// Pause before the second attempt, doubled for each further one, of which a random part is waited.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Bytes of text that may travel with the commit: what is longer costs more to read than it saves, and SQLite takes 1 MB.
+/// Bytes of text that may travel with the commit: what is longer costs more to read than it saves.
 const LAST_BYTES_MAX: usize = 64 << 10;
 
 /// A transaction that is open; entities take it as `&tx`. Clones are the same transaction, and must be gone when it commits.

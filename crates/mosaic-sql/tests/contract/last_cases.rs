@@ -140,7 +140,7 @@ pub(crate) async fn much_that_is_said_last_is_said_in_its_order(engine: &Engine)
     let db = open(engine).await;
     let tx = db.begin().await.unwrap();
     for id in 0..60 {
-        // Small ones, ones that do not fit together, and one that SQLite would not take as a text.
+        // Small ones, ones that do not fit together, and a long one.
         let n_bytes = [10, 20_000, 40_000, 10, 700_000][id % 5];
         put_last(&tx, id as i64, None, Some(&vec![7; n_bytes])).await;
     }
