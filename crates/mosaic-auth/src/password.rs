@@ -71,6 +71,7 @@ impl Passwords {
 
     async fn in_slot<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let slot = self.slots.clone().acquire_owned().await.map_err(Error::internal)?;
+        metrics::counter!("mosaic_password_hashes_total").increment(1);
         let outcome = tokio::task::spawn_blocking(move || {
             // Held by the work: a caller that gives up must not let more hashes run than there are cores.
             let _slot = slot;
