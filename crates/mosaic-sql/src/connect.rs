@@ -1,8 +1,8 @@
 //! Pools, set up so that the engines behave alike.
 //!
-//! SQLite gets WAL, foreign keys, a busy timeout, and one connection for all that writes, see [`writer`]; PostgreSQL gets its schema as search path; MySQL gets
-//! `READ COMMITTED` and a collation that compares bytes, because its default takes "a" and "A" for the same key. Creating
-//! the namespace happens on a connection of its own, before the pool exists.
+//! SQLite gets WAL, foreign keys, a busy timeout, and one connection for all that writes ([`writer`]); PostgreSQL gets its schema as
+//! search path; MySQL gets `READ COMMITTED` and a collation that compares bytes, because its default takes "a" and "A" for the same
+//! key. Creating the namespace happens on a connection of its own, before the pool exists.
 
 use std::path::PathBuf;
 use std::time::Duration;
