@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{AccountId, Error, Result, Runtime, Secret};
+use crate::{AccountId, Error, Result, Runtime, Secret, hex, push_hex};
 
 /// Who stands behind a call.
 #[derive(Debug, Clone, Default)]
@@ -88,18 +88,7 @@ impl Trace {
 
     /// Returns the request id that people quote: the trace id in hexadecimal.
     pub fn request_id(self) -> String {
-        let mut text = String::with_capacity(32);
-        push_hex(&mut text, self.trace_id.to_be_bytes());
-        text
-    }
-}
-
-/// Appends `bytes` in hexadecimal: done for every request, where `{:032x}` shows in profiles.
-fn push_hex<const N: usize>(text: &mut String, bytes: [u8; N]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        hex(self.trace_id.to_be_bytes())
     }
 }
 

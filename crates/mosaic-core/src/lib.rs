@@ -6,6 +6,7 @@ pub mod config;
 mod context;
 mod descriptor;
 mod error;
+mod hex;
 pub mod json;
 mod random;
 pub mod rules;
@@ -21,6 +22,7 @@ pub use descriptor::{
     Access, DEFAULT_TIMEOUT, Envelope, HttpBinding, MethodDescriptor, Rate, ServiceDescriptor, Shape,
 };
 pub use error::{Code, Error, Result, Violation};
+pub use hex::{hex, push_hex};
 pub use random::{Random, SPLIT_MIX_STEP, SeededRandom, SystemRandom, fraction, split_mix};
 pub use runtime::{AccountId, Runtime};
 pub use secret::Secret;

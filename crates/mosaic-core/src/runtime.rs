@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::random::{Random, SPLIT_MIX_STEP, SystemRandom, fraction, split_mix};
-use crate::{Clock, SystemClock, Timestamp};
+use crate::{Clock, SystemClock, Timestamp, hex};
 
 /// Clock, randomness and ids of a process. Cheap to clone.
 ///
@@ -106,10 +106,7 @@ impl Runtime {
 
     /// Returns `2 * N` lower-case hexadecimal digits.
     pub fn random_hex<const N: usize>(&self) -> String {
-        self.random_bytes::<N>()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(self.random_bytes::<N>())
     }
 
     /// Returns 192 bits that no other call returns, here or (most likely) in another process; no secret.

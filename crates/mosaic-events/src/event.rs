@@ -4,11 +4,14 @@
 //! or less breaks nobody. A [`Message`] is what travels: the payload and what brokers, relays and consumers must know
 //! without reading it. Limits are checked where a message is made, so that nothing is stored that cannot be delivered.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use mosaic_core::{Context, Error, Result, Runtime, Timestamp, Trace};
+use mosaic_core::{Context, Error, Result, Runtime, Timestamp, Trace, hex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,11 +61,16 @@ impl EventId {
     pub const fn bits(self) -> u128 {
         self.0
     }
+
+    /// Returns the digits: what is displayed, without the detour.
+    pub(crate) fn to_hex(self) -> String {
+        hex(self.0.to_be_bytes())
+    }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(&self.to_hex())
     }
 }
 
@@ -78,23 +86,51 @@ impl FromStr for EventId {
     }
 }
 
-/// An event as it travels. Cheap to clone but for its texts.
+/// What travels beside a payload: a name and a text.
+pub type Header = (Cow<'static, str>, String);
+
+/// What a [`Message`] holds.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct Record {
     /// Names the event; duplicates have the same.
     pub id: EventId,
     /// The topic.
     pub topic: TopicName,
     /// The kind of event.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// What it is about.
     pub key: String,
     /// The event as JSON.
     pub payload: Bytes,
     /// What travels beside it, e.g. [`TRACEPARENT`].
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
     /// When it was published, by the publisher's clock.
     pub at: Timestamp,
+}
+
+/// An event as it travels. Cheap to clone: between a buffer, a log and several groups in one process it is never copied. To change
+/// one that is shared copies it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message(Arc<Record>);
+
+impl From<Record> for Message {
+    fn from(record: Record) -> Self {
+        Self(Arc::new(record))
+    }
+}
+
+impl Deref for Message {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.0
+    }
+}
+
+impl DerefMut for Message {
+    fn deref_mut(&mut self) -> &mut Record {
+        Arc::make_mut(&mut self.0)
+    }
 }
 
 impl Message {
@@ -103,15 +139,20 @@ impl Message {
     /// # Errors
     /// As [`Message::check`]; internal if the event cannot be written as JSON.
     pub fn of<E: Event>(cx: &Context, event: &E) -> Result<Self> {
-        let message = Self {
+        Self::on(E::TOPIC.parse()?, cx, event)
+    }
+
+    /// As [`Message::of`], for who has parsed the topic before.
+    pub(crate) fn on<E: Event>(topic: TopicName, cx: &Context, event: &E) -> Result<Self> {
+        let message = Self::from(Record {
             id: EventId::new(cx.runtime()),
-            topic: E::TOPIC.parse()?,
-            name: E::NAME.to_owned(),
+            topic,
+            name: Cow::Borrowed(E::NAME),
             key: event.key(),
             payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
-            headers: vec![(TRACEPARENT.to_owned(), cx.trace().to_traceparent())],
+            headers: vec![(Cow::Borrowed(TRACEPARENT), cx.trace().to_traceparent())],
             at: cx.runtime().now(),
-        };
+        });
         message.check()?;
         Ok(message)
     }
@@ -158,7 +199,7 @@ impl Message {
     pub fn context(&self, runtime: &Runtime) -> Context {
         let trace = self.header(TRACEPARENT).and_then(Trace::parse);
         Context::resume(runtime, trace.unwrap_or_else(|| Trace::start(runtime)))
-            .with_idempotency_key(Some(self.id.to_string().into()))
+            .with_idempotency_key(Some(self.id.to_hex().into()))
     }
 
     /// Returns about how many bytes it takes.
@@ -193,15 +234,15 @@ mod tests {
     use super::*;
 
     fn message() -> Message {
-        Message {
+        Message::from(Record {
             id: EventId::from_bits(7),
             topic: "users".parse().unwrap(),
-            name: "user.registered".to_owned(),
+            name: "user.registered".into(),
             key: "7".to_owned(),
             payload: Bytes::from_static(b"{}"),
             headers: Vec::new(),
             at: Timestamp::EPOCH,
-        }
+        })
     }
 
     #[test]
@@ -221,13 +262,13 @@ mod tests {
         check(|m| m.key = "k".repeat(KEY_MAX), None);
         check(|m| m.key = "k".repeat(KEY_MAX + 1), Some("EVENT_INVALID"));
         check(|m| m.key = "a\nb".to_owned(), Some("EVENT_INVALID"));
-        check(|m| m.name = String::new(), Some("EVENT_INVALID"));
+        check(|m| m.name = "".into(), Some("EVENT_INVALID"));
         check(
-            |m| m.headers = vec![(String::new(), String::new()); 33],
+            |m| m.headers = vec![("".into(), String::new()); 33],
             Some("EVENT_TOO_LARGE"),
         );
         check(
-            |m| m.headers = vec![("h".repeat(100), "v".repeat(8100))],
+            |m| m.headers = vec![("h".repeat(100).into(), "v".repeat(8100))],
             Some("EVENT_TOO_LARGE"),
         );
     }
@@ -244,7 +285,7 @@ mod tests {
         let runtime = Runtime::system();
         let cx = Context::new(&runtime);
         let mut message = message();
-        message.headers = vec![(TRACEPARENT.to_owned(), cx.trace().to_traceparent())];
+        message.headers = vec![(TRACEPARENT.into(), cx.trace().to_traceparent())];
         assert_eq!(message.context(&runtime).trace().trace_id, cx.trace().trace_id);
         message.headers.clear();
         assert_ne!(message.context(&runtime).trace().trace_id, cx.trace().trace_id);

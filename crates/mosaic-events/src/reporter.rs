@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::bus::Bus;
 use crate::event::{Event, Message};
+use crate::names::TopicName;
 use crate::text::describe;
 
 /// First pause after a failure, doubled for each further one.
@@ -73,8 +74,14 @@ impl Reports {
     }
 
     /// Returns the door for events of one type.
+    ///
+    /// # Panics
+    /// If the topic of the type is no topic's name.
     pub fn reporter<E: Event>(&self) -> Reporter<E> {
         Reporter {
+            topic: E::TOPIC
+                .parse()
+                .expect("the topic of an event type is a constant with a valid name"),
             sender: self.sender.clone(),
             event: PhantomData,
         }
@@ -165,6 +172,7 @@ fn count_dropped(topic: &str, why: &'static str) {
 
 /// Reports events of one type; see the module documentation. Cheap to clone.
 pub struct Reporter<E> {
+    topic: TopicName,
     sender: mpsc::Sender<Message>,
     event: PhantomData<fn() -> E>,
 }
@@ -173,7 +181,7 @@ impl<E: Event> Reporter<E> {
     /// Reports that `event` has happened, as part of the trace of `cx`. Never waits and never fails: what cannot be kept is dropped
     /// and counted.
     pub fn report(&self, cx: &Context, event: &E) {
-        match Message::of(cx, event) {
+        match Message::on(self.topic.clone(), cx, event) {
             Ok(message) => match self.sender.try_send(message) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(_)) => count_dropped(E::TOPIC, "full"),
@@ -190,6 +198,7 @@ impl<E: Event> Reporter<E> {
 impl<E> Clone for Reporter<E> {
     fn clone(&self) -> Self {
         Self {
+            topic: self.topic.clone(),
             sender: self.sender.clone(),
             event: PhantomData,
         }
@@ -214,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::bus::{Capabilities, Lag, Member, Mode, Position, Topic, unavailable};
-    use crate::{GroupName, TopicName};
+    use crate::GroupName;
 
     #[derive(Debug, Serialize, Deserialize)]
     struct Seen(u32);

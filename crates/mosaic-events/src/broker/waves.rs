@@ -29,18 +29,18 @@ mod tests {
     use mosaic_core::Timestamp;
 
     use super::*;
-    use crate::event::EventId;
+    use crate::event::{EventId, Record};
 
     fn sample(key: &str, n: u128) -> Message {
-        Message {
+        Message::from(Record {
             id: EventId::from_bits(n),
             topic: "users".parse().unwrap(),
-            name: "user.renamed".to_owned(),
+            name: "user.renamed".into(),
             key: key.to_owned(),
             payload: Bytes::new(),
             headers: Vec::new(),
             at: Timestamp::EPOCH,
-        }
+        })
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! as well: brokers differ in what a header may hold (NATS trims blanks, AMQP keeps one value a name), a JSON text survives all.
 //! A message without that header is not ours: it is skipped with a warning, and never holds up a partition.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use mosaic_core::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::event::Message;
+use crate::event::{Header, Message, Record};
 use crate::names::TopicName;
 
 /// Name of the header.
@@ -17,17 +19,17 @@ pub(crate) const HEADER: &str = "event";
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     id: String,
-    name: String,
+    name: Cow<'static, str>,
     key: String,
     at: i64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(String, String)>,
+    headers: Vec<Header>,
 }
 
 /// Returns the header of a message.
 pub(crate) fn head(message: &Message) -> Result<String> {
     let head = Head {
-        id: message.id.to_string(),
+        id: message.id.to_hex(),
         name: message.name.clone(),
         key: message.key.clone(),
         at: message.at.as_micros(),
@@ -44,7 +46,7 @@ pub(crate) fn message(topic: &TopicName, head: Option<&[u8]>, payload: Bytes) ->
         tracing::warn!(topic = %topic, "skipped a message of the broker that is no event");
         return None;
     };
-    Some(Message {
+    Some(Message::from(Record {
         id,
         topic: topic.clone(),
         name: head.name,
@@ -52,7 +54,7 @@ pub(crate) fn message(topic: &TopicName, head: Option<&[u8]>, payload: Bytes) ->
         payload,
         headers: head.headers,
         at: Timestamp::from_micros(head.at),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -61,18 +63,18 @@ mod tests {
     use crate::event::EventId;
 
     fn sample(key: &str, n: u128) -> Message {
-        Message {
+        Message::from(Record {
             id: EventId::from_bits(n),
             topic: "users".parse().unwrap(),
-            name: "user.renamed".to_owned(),
+            name: "user.renamed".into(),
             key: key.to_owned(),
             payload: Bytes::from_static(b"{\"a\":1}"),
             headers: vec![
-                (" a:".to_owned(), "b\r\nc\u{fc}".to_owned()),
-                (String::new(), String::new()),
+                (" a:".into(), "b\r\nc\u{fc}".to_owned()),
+                ("".into(), String::new()),
             ],
             at: Timestamp::from_micros(-5),
-        }
+        })
     }
 
     #[test]

@@ -8,7 +8,7 @@ use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Func, OnConflict, Ord
 use mosaic_sql::sea_orm::{ConnectionTrait as _, QueryResult, TryGetable};
 use mosaic_sql::{Database, into_error, micros, timestamp};
 
-use crate::event::{EventId, Message};
+use crate::event::{EventId, Message, Record};
 use crate::names::GroupName;
 use crate::outbox::{headers_of, headers_text};
 use crate::schema::DEAD;
@@ -65,7 +65,7 @@ impl DeadLetters {
             self.group.as_str().into(),
             message.id.to_string().into(),
             message.topic.as_str().into(),
-            message.name.as_str().into(),
+            (*message.name).into(),
             message.key.as_str().into(),
             headers_text(&message.headers)?.into(),
             micros(message.at).into(),
@@ -156,15 +156,15 @@ fn column<T: TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
 
 fn read(row: &QueryResult) -> Result<DeadLetter> {
     let id: EventId = column::<String>(row, "id")?.parse()?;
-    let message = Message {
+    let message = Message::from(Record {
         id,
         topic: column::<String>(row, "topic")?.parse()?,
-        name: column(row, "name")?,
+        name: column::<String>(row, "name")?.into(),
         key: column(row, "event_key")?,
         payload: column::<Vec<u8>>(row, "payload")?.into(),
         headers: headers_of(&column::<String>(row, "headers")?),
         at: timestamp(column(row, "at")?),
-    };
+    });
     Ok(DeadLetter {
         seq: column(row, "seq")?,
         message,

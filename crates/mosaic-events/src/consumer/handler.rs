@@ -5,12 +5,14 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mosaic_core::{Context, Result, Runtime};
 use mosaic_sql::{Database, Transaction};
 
 use super::inbox::Inbox;
+use crate::bus::Delivered;
 use crate::event::{Event, Message};
 
 /// Handles events one by one, without a transaction: may run more than once for the same event.
@@ -41,7 +43,31 @@ pub trait HandleBatchIn<E: Event>: Send + Sync + 'static {
 #[async_trait]
 pub(super) trait Handler: Send + Sync {
     /// Handles a run of events of one name, all or none; returns how many of them were handled before.
-    async fn run(&self, events: &[(Context, Message)]) -> Result<usize>;
+    async fn run(&self, run: Run<'_>) -> Result<usize>;
+}
+
+/// Events of one name, and what the contexts to handle them in are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) events: &'a [Delivered],
+    pub(super) runtime: &'a Runtime,
+    /// Time for all of them.
+    pub(super) limit: Duration,
+}
+
+impl<'a> Run<'a> {
+    fn messages(self) -> impl Iterator<Item = &'a Message> {
+        self.events.iter().map(|delivered| &delivered.message)
+    }
+
+    /// Reads some of the events.
+    fn typed<E: Event>(self, messages: impl IntoIterator<Item = &'a Message>) -> Result<Vec<(Context, E)>> {
+        let typed = |message: &Message| {
+            let cx = message.context(self.runtime).with_timeout(self.limit);
+            Ok((cx, message.event()?))
+        };
+        messages.into_iter().map(typed).collect()
+    }
 }
 
 /// How a typed handler takes what was read: plain or batch.
@@ -56,17 +82,10 @@ pub(super) fn batch<E: Event, H: HandleBatch<E>>(handler: Arc<H>) -> Arc<dyn Han
     Arc::new(Batch::<E, H>(handler, PhantomData))
 }
 
-fn typed<'a, E: Event>(events: impl IntoIterator<Item = &'a (Context, Message)>) -> Result<Vec<(Context, E)>> {
-    events
-        .into_iter()
-        .map(|(cx, message)| Ok((cx.clone(), message.event()?)))
-        .collect()
-}
-
 #[async_trait]
 impl<E: Event, H: Handle<E>> Handler for Plain<E, H> {
-    async fn run(&self, events: &[(Context, Message)]) -> Result<usize> {
-        for (cx, event) in typed::<E>(events)? {
+    async fn run(&self, run: Run<'_>) -> Result<usize> {
+        for (cx, event) in run.typed::<E>(run.messages())? {
             self.0.handle(&cx, event).await?;
         }
         Ok(0)
@@ -75,8 +94,8 @@ impl<E: Event, H: Handle<E>> Handler for Plain<E, H> {
 
 #[async_trait]
 impl<E: Event, H: HandleBatch<E>> Handler for Batch<E, H> {
-    async fn run(&self, events: &[(Context, Message)]) -> Result<usize> {
-        self.0.handle(typed(events)?).await?;
+    async fn run(&self, run: Run<'_>) -> Result<usize> {
+        self.0.handle(run.typed(run.messages())?).await?;
         Ok(0)
     }
 }
@@ -91,15 +110,11 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Notes the events in `tx` and returns the new ones.
-    async fn take<'a>(
-        &self,
-        tx: &Transaction,
-        events: &'a [(Context, Message)],
-    ) -> Result<Vec<&'a (Context, Message)>> {
-        let ids: Vec<_> = events.iter().map(|(_, message)| message.id).collect();
+    async fn take<'a>(&self, tx: &Transaction, run: Run<'a>) -> Result<Vec<&'a Message>> {
+        let ids: Vec<_> = run.messages().map(|message| message.id).collect();
         let mut new = self.inbox.take(tx, &ids, self.runtime.now()).await?;
         // `remove`, so that an event that is twice in the run counts once.
-        Ok(events.iter().filter(|(_, message)| new.remove(&message.id)).collect())
+        Ok(run.messages().filter(|message| new.remove(&message.id)).collect())
     }
 }
 
@@ -116,14 +131,14 @@ pub(super) fn batch_in<E: Event, H: HandleBatchIn<E>>(handler: Arc<H>, desk: Des
 
 #[async_trait]
 impl<E: Event, H: HandleIn<E>> Handler for PlainIn<E, H> {
-    async fn run(&self, events: &[(Context, Message)]) -> Result<usize> {
+    async fn run(&self, run: Run<'_>) -> Result<usize> {
         let handled = self.1.database.transaction(async |tx| {
-            let new = self.1.take(&tx, events).await?;
+            let new = self.1.take(&tx, run).await?;
             let n_new = new.len();
-            for (cx, event) in typed::<E>(new)? {
+            for (cx, event) in run.typed::<E>(new)? {
                 self.0.handle(&cx, event, &tx).await?;
             }
-            Ok(events.len() - n_new)
+            Ok(run.events.len() - n_new)
         });
         handled.await
     }
@@ -131,14 +146,14 @@ impl<E: Event, H: HandleIn<E>> Handler for PlainIn<E, H> {
 
 #[async_trait]
 impl<E: Event, H: HandleBatchIn<E>> Handler for BatchIn<E, H> {
-    async fn run(&self, events: &[(Context, Message)]) -> Result<usize> {
+    async fn run(&self, run: Run<'_>) -> Result<usize> {
         let handled = self.1.database.transaction(async |tx| {
-            let new = self.1.take(&tx, events).await?;
+            let new = self.1.take(&tx, run).await?;
             let n_new = new.len();
             if n_new > 0 {
-                self.0.handle(typed::<E>(new)?, &tx).await?;
+                self.0.handle(run.typed::<E>(new)?, &tx).await?;
             }
-            Ok(events.len() - n_new)
+            Ok(run.events.len() - n_new)
         });
         handled.await
     }

@@ -1,14 +1,16 @@
 //! The inbox: which events a consumer has handled, written in the transaction that handled them.
 //!
 //! Delivery is at least once; a row per (consumer, event) makes the effects happen once. The primary key is the referee: of two
-//! transactions that handle the same event at the same time one fails and runs again, and then sees the row.
+//! transactions that handle the same event at the same time the second waits, and then sees the row or fails and runs again.
+//!
+//! Almost every event is new, so its row is written without a look first; what was there already is told by the attempt.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use mosaic_core::{Error, Result, Timestamp};
 use mosaic_sql::rows::{self, Column};
 use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query};
-use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend};
+use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, QueryResult, Statement};
 use mosaic_sql::{Database, Transaction, into_error, micros, unique_violation};
 
 use crate::event::EventId;
@@ -37,46 +39,47 @@ impl Inbox {
     /// # Errors
     /// `SQL_CONFLICT` if another transaction handles one of them now; failures of the database.
     pub async fn take(&self, tx: &Transaction, ids: &[EventId], now: Timestamp) -> Result<HashSet<EventId>> {
-        let mut new: HashSet<EventId> = ids.iter().copied().collect();
-        for known in self.known(tx, ids).await? {
-            new.remove(&known);
+        // In the order of the key: that is where the rows lie.
+        let mut new: BTreeSet<EventId> = ids.iter().copied().collect();
+        let backend = tx.get_database_backend();
+        if backend == DbBackend::Postgres {
+            // A statement that fails would take the transaction with it.
+            let insert = self.insert(backend, &new, now, "ON CONFLICT DO NOTHING RETURNING event_id")?;
+            return ids_of(&tx.query_all_raw(insert).await.map_err(into_error)?);
         }
-        if !new.is_empty() {
-            self.insert(tx, &new, now).await?;
+        let insert = self.insert(backend, &new, now, "")?;
+        if let Err(error) = tx.execute_raw(insert).await {
+            unique_violation(&error).ok_or_else(|| into_error(error))?;
+            for known in self.known(tx, &new).await? {
+                new.remove(&known);
+            }
+            let insert = self.insert(backend, &new, now, "")?;
+            tx.execute_raw(insert).await.map_err(|error| match unique_violation(&error) {
+                Some(_) => Error::aborted("SQL_CONFLICT", "another change came first, try again").caused_by(error),
+                None => into_error(error),
+            })?;
         }
-        Ok(new)
+        Ok(new.into_iter().collect())
     }
 
-    async fn known(&self, tx: &Transaction, ids: &[EventId]) -> Result<Vec<EventId>> {
+    async fn known(&self, tx: &Transaction, ids: &BTreeSet<EventId>) -> Result<HashSet<EventId>> {
         let backend = tx.get_database_backend();
-        let (from, consumer) = (rows::table(backend, &[ID]), placeholder(backend, 2, "text"));
-        let sql =
-            format!("SELECT i.event_id FROM {from} k JOIN {INBOX} i ON i.event_id = k.id AND i.consumer = {consumer}");
+        let from = rows::table(backend, &[ID]);
+        let sql = format!("SELECT i.event_id FROM {from} k JOIN {INBOX} i ON i.event_id = k.id AND i.consumer = ?");
         let statement = rows::statement(backend, sql, &texts(ids), [self.consumer.as_str().into()])?;
-        let found = tx.query_all_raw(statement).await.map_err(into_error)?;
-        found
-            .iter()
-            .map(|row| row.try_get::<String>("", "event_id").map_err(into_error)?.parse())
-            .collect()
+        ids_of(&tx.query_all_raw(statement).await.map_err(into_error)?)
     }
 
-    async fn insert(&self, tx: &Transaction, ids: &HashSet<EventId>, now: Timestamp) -> Result<()> {
-        let backend = tx.get_database_backend();
+    /// Makes the statement that writes the rows of `ids`, `and` what is to follow.
+    fn insert(&self, backend: DbBackend, ids: &BTreeSet<EventId>, now: Timestamp, and: &str) -> Result<Statement> {
         let (consumer, at) = (placeholder(backend, 2, "text"), placeholder(backend, 3, "bigint"));
         let sql = format!(
             "INSERT INTO {INBOX} (event_id, consumer, handled_at) \
-             SELECT k.id, c.consumer, c.handled_at FROM {} k CROSS JOIN (SELECT {consumer} AS consumer, {at} AS handled_at) c",
+             SELECT k.id, c.consumer, c.handled_at FROM {} k CROSS JOIN (SELECT {consumer} AS consumer, {at} AS handled_at) c {and}",
             rows::table(backend, &[ID])
         );
         let rest = [self.consumer.as_str().into(), micros(now).into()];
-        // In the order of the key: that is where the rows lie.
-        let mut ids: Vec<_> = ids.iter().copied().collect();
-        ids.sort_unstable();
-        let inserted = tx.execute_raw(rows::statement(backend, sql, &texts(&ids), rest)?).await;
-        inserted.map(drop).map_err(|error| match unique_violation(&error) {
-            Some(_) => Error::aborted("SQL_CONFLICT", "another change came first, try again").caused_by(error),
-            None => into_error(error),
-        })
+        rows::statement(backend, sql, &texts(ids), rest)
     }
 
     /// Forgets, for all consumers of `database`, what was handled before `before`; returns how much.
@@ -110,8 +113,13 @@ impl Inbox {
     }
 }
 
-fn texts(ids: &[EventId]) -> Vec<[String; 1]> {
-    ids.iter().map(|id| [id.to_string()]).collect()
+fn texts(ids: &BTreeSet<EventId>) -> Vec<[String; 1]> {
+    ids.iter().map(|id| [id.to_hex()]).collect()
+}
+
+fn ids_of(rows: &[QueryResult]) -> Result<HashSet<EventId>> {
+    let id = |row: &QueryResult| row.try_get::<String>("", "event_id").map_err(into_error)?.parse();
+    rows.iter().map(id).collect()
 }
 
 /// Returns the placeholder of a value behind the rows; PostgreSQL wants its type where nothing else tells it.

@@ -125,20 +125,20 @@ mod tests {
     use mosaic_core::Timestamp;
 
     use super::*;
-    use crate::event::{EventId, Message};
+    use crate::event::{EventId, Message, Record};
 
     const ALL: Option<u64> = Some(u64::MAX);
 
     fn event(position: u64, key: &str) -> Delivered {
-        let message = Message {
+        let message = Message::from(Record {
             id: EventId::from_bits(u128::from(position)),
             topic: "t".parse().unwrap(),
-            name: "n".to_owned(),
+            name: "n".into(),
             key: key.to_owned(),
             payload: Bytes::new(),
             headers: Vec::new(),
             at: Timestamp::EPOCH,
-        };
+        });
         Delivered { position, message }
     }
 

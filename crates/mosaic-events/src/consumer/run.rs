@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mosaic_core::{Code, Context, Error, Result, Runtime, catch_panic};
+use mosaic_core::{Code, Error, Result, Runtime, catch_panic};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dead_letter::DeadLetters;
 use super::group::{ConsumerOptions, TopicHandlers};
-use super::handler::Handler;
+use super::handler::{Handler, Run};
 use crate::bus::Delivered;
 use crate::event::Message;
 use crate::names::TopicName;
@@ -76,31 +76,26 @@ impl Shop {
     /// Handles a run; returns the positions that are done.
     pub(super) async fn run(&self, events: Vec<Delivered>, phase: &watch::Sender<Phase>) -> Vec<u64> {
         let begun = Instant::now();
-        let n_events = events.len();
-        let mut done = Vec::with_capacity(n_events);
-        let events: Vec<(u64, (Context, Message))> = events
-            .into_iter()
-            .map(|Delivered { position, message }| (position, (message.context(&self.runtime), message)))
-            .collect();
-        let (positions, events): (Vec<u64>, Vec<(Context, Message)>) = events.into_iter().unzip();
+        let mut done = Vec::with_capacity(events.len());
+        let positions = |events: &[Delivered]| events.iter().map(|event| event.position).collect::<Vec<_>>();
         let mut start = 0;
         while start < events.len() {
             let end = start + self.piece(&events[start..]);
-            if !Phase::begin(phase, positions[end - 1]) {
+            if !Phase::begin(phase, events[end - 1].position) {
                 break;
             }
-            let handler = self.handlers.by_name.get(events[start].1.name.as_str());
+            let handler = self.handlers.by_name.get(&*events[start].message.name);
             match handler {
                 None => self.count("events_skipped_total", end - start),
                 Some(handler) => {
                     let n_settled = self.settle(handler, &events[start..end], phase).await;
                     if n_settled < end - start {
-                        done.extend(&positions[start..start + n_settled]);
+                        done.extend(positions(&events[start..start + n_settled]));
                         return done;
                     }
                 }
             }
-            done.extend(&positions[start..end]);
+            done.extend(positions(&events[start..end]));
             start = end;
         }
         let labels = [("group", self.label.clone()), ("topic", self.topic.to_string())];
@@ -109,11 +104,11 @@ impl Shop {
     }
 
     /// Returns how many events go to the handler together.
-    fn piece(&self, events: &[(Context, Message)]) -> usize {
-        let name = &events[0].1.name;
+    fn piece(&self, events: &[Delivered]) -> usize {
+        let name = &events[0].message.name;
         match self.handlers.batch {
             None => 1,
-            Some(_) => events.iter().take_while(|(_, message)| message.name == *name).count(),
+            Some(_) => events.iter().take_while(|event| event.message.name == *name).count(),
         }
     }
 
@@ -121,7 +116,7 @@ impl Shop {
     async fn settle(
         &self,
         handler: &Arc<dyn Handler>,
-        events: &[(Context, Message)],
+        events: &[Delivered],
         phase: &watch::Sender<Phase>,
     ) -> usize {
         // Halves that are still to be handled, the first on top.
@@ -143,7 +138,7 @@ impl Shop {
     async fn attempts(
         &self,
         handler: &Arc<dyn Handler>,
-        events: &[(Context, Message)],
+        events: &[Delivered],
         phase: &watch::Sender<Phase>,
     ) -> Settled {
         let mut attempt = 1;
@@ -157,7 +152,7 @@ impl Shop {
             if events.len() > 1 && (is_final || !error.is_retryable()) {
                 return Settled::Cut;
             }
-            let (_, message) = &events[0];
+            let message = &events[0].message;
             if is_final && self.bury(message, attempt, &error).await {
                 return Settled::Done;
             }
@@ -173,14 +168,15 @@ impl Shop {
         }
     }
 
-    async fn attempt(&self, handler: &Arc<dyn Handler>, events: &[(Context, Message)]) -> Result<()> {
+    async fn attempt(&self, handler: &Arc<dyn Handler>, events: &[Delivered]) -> Result<()> {
         let limit = self.options.timeout;
-        let events: Vec<_> = events
-            .iter()
-            .map(|(cx, m)| (cx.clone().with_timeout(limit), m.clone()))
-            .collect();
+        let run = Run {
+            events,
+            runtime: &self.runtime,
+            limit,
+        };
         let begun = Instant::now();
-        let ran = timeout(limit, catch_panic(handler.run(&events))).await;
+        let ran = timeout(limit, catch_panic(handler.run(run))).await;
         let labels = [("group", self.label.clone()), ("topic", self.topic.to_string())];
         metrics::histogram!("events_handle_seconds", &labels).record(begun.elapsed().as_secs_f64());
         let n_duplicates = match ran {
@@ -201,7 +197,7 @@ impl Shop {
     /// Keeps an event that cannot be handled; `false` if that failed as well.
     async fn bury(&self, message: &Message, attempts: u32, error: &Error) -> bool {
         let what = describe(error);
-        tracing::error!(group = self.label, event.id = %message.id, event.name = message.name, attempts, "gave an event up: {what}");
+        tracing::error!(group = self.label, event.id = %message.id, event.name = &*message.name, attempts, "gave an event up: {what}");
         let kept = match &self.dead {
             Some(dead) => dead.put(message, attempts, &what, self.runtime.now()).await,
             None => Ok(()),
@@ -215,10 +211,13 @@ impl Shop {
 
     /// Handles an event that was given up, once.
     pub(super) async fn replay(&self, message: &Message) -> Result<()> {
-        let handler = self.handlers.by_name.get(message.name.as_str());
+        let handler = self.handlers.by_name.get(&*message.name);
         let handler =
             handler.ok_or_else(|| Error::unimplemented("EVENT_UNKNOWN", "the group has no handler of this event"))?;
-        let event = (message.context(&self.runtime), message.clone());
+        let event = Delivered {
+            position: 0,
+            message: message.clone(),
+        };
         self.attempt(handler, &[event]).await
     }
 

@@ -150,27 +150,44 @@ async fn trim_for_ever(log: Arc<dyn Log>) {
     }
 }
 
-/// Sorts messages into partitions and cuts them into rows.
-fn batches<'a>(messages: &'a [Message], known: &HashMap<&'a TopicName, Known>) -> Vec<Batch<'a>> {
-    let mut open: HashMap<(&TopicName, u32), (usize, usize)> = HashMap::new();
-    let mut batches: Vec<Batch<'a>> = Vec::new();
-    for message in messages {
-        let n_partitions = known.get(&message.topic).map_or(1, |known| known.n_partitions);
-        let partition = partition_of(&message.key, n_partitions);
-        let (at, n_bytes) = open.entry((&message.topic, partition)).or_insert((usize::MAX, 0));
-        let is_full = batches.get(*at).is_none_or(|batch| batch.messages.len() >= BATCH_MAX);
-        if is_full || *n_bytes + message.n_bytes() > BATCH_BYTES {
-            (*at, *n_bytes) = (batches.len(), 0);
+/// Messages of one topic on their way into rows.
+struct Sorted<'a> {
+    topic: &'a TopicName,
+    known: Known,
+    n_messages: u64,
+    /// The row of each partition that is filled now, by its number among all, and its bytes.
+    open: Vec<Option<(usize, usize)>>,
+}
+
+impl<'a> Sorted<'a> {
+    fn new(topic: &'a TopicName, known: Known) -> Self {
+        Self {
+            topic,
+            n_messages: 0,
+            open: vec![None; known.n_partitions as usize],
+            known,
+        }
+    }
+
+    /// Puts a message into the row of its partition, or begins one.
+    fn put(&mut self, message: &'a Message, batches: &mut Vec<Batch<'a>>) {
+        self.n_messages += 1;
+        let partition = partition_of(&message.key, self.known.n_partitions);
+        let open = &mut self.open[partition as usize];
+        let has_room = |(at, n_bytes): &(usize, usize)| {
+            batches[*at].messages.len() < BATCH_MAX && n_bytes + message.n_bytes() <= BATCH_BYTES
+        };
+        let (at, n_bytes) = open.filter(has_room).unwrap_or_else(|| {
             batches.push(Batch {
-                topic: &message.topic,
+                topic: self.topic,
                 partition,
                 messages: Vec::new(),
             });
-        }
-        *n_bytes += message.n_bytes();
-        batches[*at].messages.push(message);
+            (batches.len() - 1, 0)
+        });
+        batches[at].messages.push(message);
+        *open = Some((at, n_bytes + message.n_bytes()));
     }
-    batches
 }
 
 #[async_trait]
@@ -193,17 +210,23 @@ impl Bus for LogBus {
     }
 
     async fn publish(&self, messages: &[Message]) -> Result<()> {
-        let mut known = HashMap::new();
+        let mut topics: Vec<Sorted<'_>> = Vec::new();
+        let mut batches = Vec::new();
         for message in messages {
             message.check()?;
-            if !known.contains_key(&message.topic) {
-                known.insert(&message.topic, self.known(&message.topic).await?);
-            }
+            // There are few, and neighbours mostly have the same.
+            let at = match topics.iter().rposition(|sorted| *sorted.topic == message.topic) {
+                Some(at) => at,
+                None => {
+                    topics.push(Sorted::new(&message.topic, self.known(&message.topic).await?));
+                    topics.len() - 1
+                }
+            };
+            topics[at].put(message, &mut batches);
         }
-        self.0.log.append(&batches(messages, &known)).await?;
-        for (topic, known) in known {
-            let n = messages.iter().filter(|message| message.topic == *topic).count();
-            metrics::counter!("events_published_total", "topic" => topic.to_string()).increment(n as u64);
+        self.0.log.append(&batches).await?;
+        for Sorted { topic, known, n_messages, .. } in topics {
+            metrics::counter!("events_published_total", "topic" => topic.to_string()).increment(n_messages);
             known.news.send_replace(());
         }
         Ok(())

@@ -7,7 +7,7 @@
 use bytes::{Buf as _, Bytes};
 use mosaic_core::{Error, Result, Timestamp};
 
-use crate::event::{EventId, Message};
+use crate::event::{EventId, Message, Record};
 use crate::names::TopicName;
 
 const VERSION: u8 = 1;
@@ -62,18 +62,18 @@ fn message(topic: &TopicName, from: &mut Bytes) -> Result<Message> {
     let at = Timestamp::from_micros(from.try_get_i64_le().map_err(damaged)?);
     let (name, key) = (text(from)?, text(from)?);
     let n_headers = from.try_get_u16_le().map_err(damaged)?;
-    let headers = (0..n_headers).map(|_| Ok((text(from)?, text(from)?)));
+    let headers = (0..n_headers).map(|_| Ok((text(from)?.into(), text(from)?)));
     let headers = headers.collect::<Result<Vec<_>>>()?;
     let n_bytes = from.try_get_u32_le().map_err(damaged)?;
-    Ok(Message {
+    Ok(Message::from(Record {
         id,
         topic: topic.clone(),
-        name,
+        name: name.into(),
         key,
         payload: take(from, n_bytes as usize)?,
         headers,
         at,
-    })
+    }))
 }
 
 fn text(from: &mut Bytes) -> Result<String> {
@@ -103,15 +103,15 @@ mod tests {
     use super::*;
 
     fn message(n: u128) -> Message {
-        Message {
+        Message::from(Record {
             id: EventId::from_bits(n),
             topic: "users".parse().unwrap(),
-            name: "user.registered".to_owned(),
+            name: "user.registered".into(),
             key: format!("ü{n}"),
             payload: Bytes::from(vec![b'x'; n as usize]),
-            headers: vec![("traceparent".to_owned(), "00".to_owned()); n as usize],
+            headers: vec![("traceparent".into(), "00".to_owned()); n as usize],
             at: Timestamp::from_micros(-5),
-        }
+        })
     }
 
     #[test]

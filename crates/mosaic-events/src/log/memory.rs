@@ -1,7 +1,7 @@
 //! The log in memory: for one process without durability, and for tests. What is kept is bounded by the topics' retention.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use mosaic_core::{Error, Result, Runtime, Timestamp};
@@ -34,7 +34,7 @@ struct Stored {
 struct Partition {
     /// Offset of the first event that is kept.
     first: u64,
-    events: VecDeque<(Timestamp, Arc<Message>)>,
+    events: VecDeque<(Timestamp, Message)>,
     n_bytes: u64,
 }
 
@@ -43,7 +43,7 @@ impl Partition {
         self.first + self.events.len() as u64
     }
 
-    fn from(&self, offset: u64) -> impl Iterator<Item = (u64, &(Timestamp, Arc<Message>))> {
+    fn from(&self, offset: u64) -> impl Iterator<Item = (u64, &(Timestamp, Message))> {
         let skip = offset.saturating_sub(self.first);
         let events = self.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
         (self.first.max(offset)..).zip(events)
@@ -129,7 +129,7 @@ impl Log for MemoryLog {
             };
             for message in &batch.messages {
                 partition.n_bytes += message.n_bytes() as u64;
-                partition.events.push_back((now, Arc::new((*message).clone())));
+                partition.events.push_back((now, (*message).clone()));
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Log for MemoryLog {
             n_bytes += message.n_bytes();
             events.push(Delivered {
                 position,
-                message: (**message).clone(),
+                message: message.clone(),
             });
         }
         Ok(events)

@@ -10,7 +10,7 @@ use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, QueryResult, Statemen
 use mosaic_sql::{Transaction, into_error, micros, timestamp};
 
 use super::StoredTask;
-use crate::event::{EventId, Message};
+use crate::event::{EventId, Header, Message, Record};
 use crate::schema::{OUTBOX, OUTBOX_DONE};
 
 /// Rows in one insert.
@@ -58,7 +58,7 @@ pub(super) fn of_message(message: &Message) -> Result<Entry> {
         kind: Kind::Event,
         id: message.id,
         target: message.topic.to_string(),
-        name: message.name.clone(),
+        name: message.name.to_string(),
         key: message.key.clone(),
         headers: headers_text(&message.headers)?,
         at: message.at,
@@ -81,12 +81,12 @@ pub(super) fn of_task(task: &StoredTask) -> Entry {
 }
 
 /// Writes headers as JSON, as they are stored here and with dead letters.
-pub(crate) fn headers_text(headers: &[(String, String)]) -> Result<String> {
+pub(crate) fn headers_text(headers: &[Header]) -> Result<String> {
     serde_json::to_string(headers).map_err(Error::internal)
 }
 
 /// Reads headers; none if they are damaged: no reason to lose the event.
-pub(crate) fn headers_of(text: &str) -> Vec<(String, String)> {
+pub(crate) fn headers_of(text: &str) -> Vec<Header> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
@@ -94,7 +94,7 @@ impl Entry {
     fn values(&self) -> [Value; COLUMNS.len()] {
         [
             (self.kind as i64).into(),
-            self.id.to_string().into(),
+            self.id.to_hex().into(),
             self.target.as_str().into(),
             self.name.as_str().into(),
             self.key.as_str().into(),
@@ -105,15 +105,15 @@ impl Entry {
     }
 
     pub(super) fn message(&self) -> Result<Message> {
-        Ok(Message {
+        Ok(Message::from(Record {
             id: self.id,
             topic: self.target.parse()?,
-            name: self.name.clone(),
+            name: self.name.clone().into(),
             key: self.key.clone(),
             payload: self.payload.clone(),
             headers: headers_of(&self.headers),
             at: self.at,
-        })
+        }))
     }
 
     pub(super) fn task(&self) -> StoredTask {

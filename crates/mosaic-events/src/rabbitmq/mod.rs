@@ -154,7 +154,7 @@ fn properties(message: &Message) -> Result<BasicProperties> {
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())
         .with_message_id(message.id.to_string().into())
-        .with_type(message.name.as_str().into())
+        .with_type((*message.name).into())
         .with_headers(headers))
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use mosaic_core::{Context, Result, Runtime};
 use mosaic_events::{
-    BUS_MIGRATIONS, Bus, Change, Delivered, Event, GroupName, LogBus, LogBusOptions, MIGRATIONS, Member, Message, Mode,
-    Start, TopicName,
+    BUS_MIGRATIONS, Bus, Capabilities, Change, Delivered, Event, GroupName, Lag, LogBus, LogBusOptions, MIGRATIONS,
+    Member, Message, Mode, Position, Start, Topic, TopicName,
 };
 use mosaic_sql::sea_orm::ConnectionTrait;
 use mosaic_sql::sea_orm::sea_query::{ColumnDef, Expr, ExprTrait as _, Order, Query, Table};
@@ -99,6 +100,23 @@ impl Bench {
             namespace,
             broker: None,
         }
+    }
+
+    pub(crate) async fn sqlite_apart(module: &str) -> Option<Self> {
+        Self::sqlite(module).await.map(Self::apart)
+    }
+
+    pub(crate) async fn postgres_apart(module: &str) -> Option<Self> {
+        Self::postgres(&module.replacen("events", "apart", 1)).await.map(Self::apart)
+    }
+
+    /// Lets all be published from another process than the one that reads, where nothing of it is in memory.
+    fn apart(mut self) -> Self {
+        self.bus = Arc::new(Apart {
+            writer: self.elsewhere(),
+            reader: self.bus,
+        });
+        self
     }
 
     /// A bus over a broker, with another connection to it.
@@ -294,6 +312,38 @@ pub(crate) fn assert_in_order<'a>(events: impl IntoIterator<Item = &'a Delivered
         n += 1;
     }
     n
+}
+
+/// Two buses of which one publishes and the other does everything else.
+#[derive(Debug)]
+struct Apart {
+    writer: Arc<dyn Bus>,
+    reader: Arc<dyn Bus>,
+}
+
+#[async_trait]
+impl Bus for Apart {
+    fn capabilities(&self) -> Capabilities {
+        self.reader.capabilities()
+    }
+    async fn declare(&self, topic: &Topic) -> Result<()> {
+        self.reader.declare(topic).await
+    }
+    async fn publish(&self, messages: &[Message]) -> Result<()> {
+        self.writer.publish(messages).await
+    }
+    async fn subscribe(&self, topic: &TopicName, mode: &Mode) -> Result<Box<dyn Member>> {
+        self.reader.subscribe(topic, mode).await
+    }
+    async fn seek(&self, topic: &TopicName, group: &GroupName, to: &Position) -> Result<()> {
+        self.reader.seek(topic, group, to).await
+    }
+    async fn lag(&self, topic: &TopicName, group: &GroupName) -> Result<Vec<Lag>> {
+        self.reader.lag(topic, group).await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.reader.ping().await
+    }
 }
 
 pub(crate) fn options() -> LogBusOptions {

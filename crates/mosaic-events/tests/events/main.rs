@@ -68,7 +68,7 @@ macro_rules! contracts {
     };
 }
 
-contracts!(memory sqlite postgres mysql);
+contracts!(memory sqlite sqlite_apart postgres postgres_apart mysql);
 #[cfg(feature = "nats")]
 contracts!(nats);
 #[cfg(feature = "rabbitmq")]

@@ -58,42 +58,53 @@ pub(super) async fn declare(tx: &Transaction, topic: &Topic, is_set: bool) -> Re
 }
 
 /// A batch, ready to be stored.
-pub(super) struct Row {
-    partition: u32,
-    n: i64,
+pub(super) struct Row<'a> {
+    batch: &'a Batch<'a>,
     records: Vec<u8>,
 }
 
+impl Row<'_> {
+    fn n(&self) -> i64 {
+        self.batch.messages.len() as i64
+    }
+}
+
 /// Sorts batches by topic: who appends to several locks them in this order.
-pub(super) fn rows(batches: &[Batch<'_>]) -> BTreeMap<String, Vec<Row>> {
-    let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+pub(super) fn rows<'a>(batches: &'a [Batch<'a>]) -> BTreeMap<&'a str, Vec<Row<'a>>> {
+    let mut rows: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
     for batch in batches {
-        rows.entry(batch.topic.to_string()).or_default().push(Row {
-            partition: batch.partition,
-            n: batch.messages.len() as i64,
+        rows.entry(batch.topic.as_str()).or_default().push(Row {
+            batch,
             records: codec::encode(&batch.messages),
         });
     }
     rows
 }
 
-pub(super) async fn append(tx: &Transaction, rows: &BTreeMap<String, Vec<Row>>, now: Timestamp) -> Result<()> {
+/// Stores `rows`; returns at which offset each batch begins.
+pub(super) async fn append<'a>(
+    tx: &Transaction,
+    rows: &BTreeMap<&'a str, Vec<Row<'a>>>,
+    now: Timestamp,
+) -> Result<Vec<(&'a Batch<'a>, u64)>> {
+    let mut stored = Vec::new();
     for (topic, rows) in rows {
         let mut ends = lock(tx, topic, rows).await?;
         let bases: Vec<i64> = rows.iter().map(|row| take(&mut ends, row)).collect();
         advance(tx, topic, &ends).await?;
         insert(tx, topic, rows, &bases, now).await?;
+        stored.extend(rows.iter().zip(&bases).map(|(row, base)| (row.batch, base.unsigned_abs())));
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Locks the partitions of `rows` and returns where they end.
-async fn lock(tx: &Transaction, topic: &str, rows: &[Row]) -> Result<BTreeMap<u32, i64>> {
+async fn lock(tx: &Transaction, topic: &str, rows: &[Row<'_>]) -> Result<BTreeMap<u32, i64>> {
     let mut find = Query::select();
     find.columns(["part", "end_offset"])
         .from(PARTITION)
         .and_where(Expr::col("topic").eq(topic))
-        .and_where(Expr::col("part").is_in(rows.iter().map(|row| i64::from(row.partition))))
+        .and_where(Expr::col("part").is_in(rows.iter().map(|row| i64::from(row.batch.partition))))
         .order_by("part", Order::Asc)
         .lock(LockType::Update);
     let found = tx.query_all(&find).await.map_err(into_error)?;
@@ -104,10 +115,10 @@ async fn lock(tx: &Transaction, topic: &str, rows: &[Row]) -> Result<BTreeMap<u3
 }
 
 /// Gives `row` its offset.
-fn take(ends: &mut BTreeMap<u32, i64>, row: &Row) -> i64 {
-    let end = ends.entry(row.partition).or_default();
+fn take(ends: &mut BTreeMap<u32, i64>, row: &Row<'_>) -> i64 {
+    let end = ends.entry(row.batch.partition).or_default();
     let base = *end;
-    *end += row.n;
+    *end += row.n();
     base
 }
 
@@ -126,7 +137,7 @@ async fn advance(tx: &Transaction, topic: &str, ends: &BTreeMap<u32, i64>) -> Re
     Ok(())
 }
 
-async fn insert(tx: &Transaction, topic: &str, rows: &[Row], bases: &[i64], now: Timestamp) -> Result<()> {
+async fn insert(tx: &Transaction, topic: &str, rows: &[Row<'_>], bases: &[i64], now: Timestamp) -> Result<()> {
     let mut pairs = rows.iter().zip(bases).peekable();
     while pairs.peek().is_some() {
         let mut insert = Query::insert();
@@ -140,9 +151,9 @@ async fn insert(tx: &Transaction, topic: &str, rows: &[Row], bases: &[i64], now:
             n_bytes += row.records.len();
             insert.values_panic([
                 topic.into(),
-                i64::from(row.partition).into(),
+                i64::from(row.batch.partition).into(),
                 (*base).into(),
-                row.n.into(),
+                row.n().into(),
                 (row.records.len() as i64).into(),
                 micros(now).into(),
                 row.records.clone().into(),

@@ -1,11 +1,12 @@
 //! The log in SQL tables: SQLite, PostgreSQL, MySQL and MariaDB.
 //!
 //! Appending is three statements whatever the number of messages; reading is two, of which the first tells how many rows
-//! the second may take without filling the memory.
+//! the second may take without filling the memory, or none: see [`tail`].
 
 mod append;
 mod groups;
 mod schema;
+mod tail;
 mod trim;
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use super::{Batch, Bounds, GroupOf, Held, Log, Seat, codec};
 use crate::bus::{Delivered, Lag, Position, Start, Topic};
 use crate::names::TopicName;
 use schema::{BATCH, PARTITION};
+use tail::Tail;
 
 /// Most messages of a row, of any release: rows that hold an offset are found within so many offsets before it.
 const BATCH_SPAN: i64 = 1000;
@@ -30,6 +32,7 @@ const ROWS_MAX: u64 = 256;
 pub(crate) struct SqlLog {
     database: Database,
     clock: DatabaseClock,
+    tail: Tail,
 }
 
 impl SqlLog {
@@ -37,6 +40,7 @@ impl SqlLog {
         Self {
             database: database.clone(),
             clock: DatabaseClock::new(runtime),
+            tail: Tail::default(),
         }
     }
 }
@@ -127,7 +131,10 @@ impl Log for SqlLog {
             let now = self.clock.now(&tx).await?;
             append::append(&tx, &rows, now).await
         });
-        appended.await
+        for (batch, base) in appended.await? {
+            self.tail.keep(batch, base);
+        }
+        Ok(())
     }
 
     async fn ends(&self, topic: &TopicName) -> Result<Vec<Bounds>> {
@@ -135,6 +142,10 @@ impl Log for SqlLog {
     }
 
     async fn fetch(&self, topic: &TopicName, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Delivered>> {
+        let newest = self.tail.read(topic, partition, from, max_bytes);
+        if !newest.is_empty() {
+            return Ok(newest);
+        }
         let Some((first, last)) = self.span(topic, partition, from, max_bytes).await? else {
             return Ok(Vec::new());
         };
@@ -200,7 +211,11 @@ impl Log for SqlLog {
 
     async fn trim(&self) -> Result<u64> {
         let now = self.clock.now(&self.database).await?;
-        trim::trim(&self.database, now).await
+        let n_gone = trim::trim(&self.database, now).await?;
+        if n_gone > 0 {
+            self.tail.clear();
+        }
+        Ok(n_gone)
     }
 
     async fn ping(&self) -> Result<()> {
