@@ -7,18 +7,34 @@ use std::fmt::{self, Display, Write as _};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheKey(String);
 
+/// Room that suffices for most.
+const LEN: usize = 64;
+
+/// Measures what is written to it: a part is written twice rather than stored in between.
+struct Length(usize);
+
+impl fmt::Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
 impl CacheKey {
     /// Begins the key of what is called `name`.
     pub fn new(name: &'static str) -> Self {
-        Self(name.to_owned())
+        let mut key = String::with_capacity(LEN);
+        key.push_str(name);
+        Self(key)
     }
 
     /// Adds a part.
     #[must_use]
     pub fn part(mut self, part: impl Display) -> Self {
-        let part = part.to_string();
-        // Writing to a String does not fail.
-        let _ = write!(self.0, "|{}:{part}", part.len());
+        let mut len = Length(0);
+        // Nothing here fails.
+        let _ = write!(len, "{part}");
+        let _ = write!(self.0, "|{}:{part}", len.0);
         self
     }
 

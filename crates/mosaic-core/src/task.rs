@@ -4,11 +4,15 @@
 //! name, reports panics, tells them to stop through a [`StopSignal`] and waits for them until a deadline.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 
 /// Told to every task of a group when the group is to end. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -133,15 +137,65 @@ pub fn catch_panic<F: Future>(future: F) -> CatchPanic<F> {
 impl<F: Future> Future for CatchPanic<F> {
     type Output = Result<F::Output, String>;
 
-    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let future = self.project().future;
         // A future that panicked is not polled again, so no broken state is seen.
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.poll(cx))) {
             Ok(poll) => poll.map(Ok),
-            Err(payload) => std::task::Poll::Ready(Err(panic_message(payload.as_ref()))),
+            Err(payload) => Poll::Ready(Err(panic_message(payload.as_ref()))),
         }
     }
 }
+
+pin_project_lite::pin_project! {
+    /// Future of [`timeout`].
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        limit: Duration,
+        // Boxed: few ever have one, and everything carries the room for it about.
+        timer: Option<Pin<Box<Unconstrained<Sleep>>>>,
+    }
+}
+
+/// Waits for `future` for at most `limit`.
+///
+/// Does what tokio's does, for what is mostly done when it is first asked (a call within the process whose answer is cached): that
+/// costs no timer, and no look at the clock.
+pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        limit,
+        timer: None,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    /// `Err` when time is up.
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        // Time is up for a future, too, that has used up what its task may do without a break.
+        let start = || Box::pin(unconstrained(tokio::time::sleep(*this.limit)));
+        this.timer.get_or_insert_with(start).as_mut().poll(cx).map(|()| Err(Elapsed))
+    }
+}
+
+impl<F> std::fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Timeout")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
 
 /// Returns the text of a panic payload.
 pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
@@ -204,5 +258,26 @@ mod tests {
             }
         });
         assert_eq!(rx.recv().await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ready_has_time_and_what_is_not_has_its_limit() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(timeout(Duration::ZERO, async { 7 }).await, Ok(7));
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            7
+        };
+        assert_eq!(timeout(Duration::from_secs(3), slow).await, Ok(7));
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
+        let busy = async {
+            loop {
+                tokio::task::consume_budget().await;
+                tokio::time::advance(Duration::from_millis(1)).await;
+            }
+        };
+        assert_eq!(timeout(Duration::from_secs(3), busy).await, Err::<(), _>(Elapsed));
+        assert!(begun.elapsed() < Duration::from_secs(6));
+        assert_eq!(timeout(Duration::from_secs(3), std::future::pending()).await, Err::<(), _>(Elapsed));
     }
 }

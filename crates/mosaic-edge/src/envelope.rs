@@ -35,12 +35,12 @@ pub fn render_ok(style: Envelope, ok_message: &str, output: Output) -> Response 
 fn wrap(number: &str, message: &str, json: &[u8]) -> Vec<u8> {
     // A message without fields is "nothing", not an empty object, for the clients of the enveloped styles.
     let data = if json == b"{}" { b"null".as_slice() } else { json };
-    let message = serde_json::Value::from(message).to_string();
-    let mut body = Vec::with_capacity(data.len() + message.len() + 32);
+    let mut body = Vec::with_capacity(data.len() + 2 * message.len() + 32);
     body.extend_from_slice(b"{\"code\":");
     body.extend_from_slice(number.as_bytes());
     body.extend_from_slice(b",\"msg\":");
-    body.extend_from_slice(message.as_bytes());
+    // A text can be written, and memory takes it.
+    let _ = serde_json::to_writer(&mut body, message);
     body.extend_from_slice(b",\"data\":");
     body.extend_from_slice(data);
     body.push(b'}');

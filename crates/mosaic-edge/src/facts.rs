@@ -1,10 +1,12 @@
 //! What the border knows of a request before anybody has looked into it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use mosaic_core::{Origin, Runtime, Trace};
+use mosaic_core::{Origin, Runtime, StopSignal, Trace};
+
+use crate::listen::Arrival;
 
 /// Facts of one request, carried as an extension. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -13,16 +15,19 @@ pub struct Facts {
     pub trace: Trace,
     /// Address and agent of the client.
     pub origin: Origin,
+    /// Tells streamed answers that the process is to end.
+    pub(crate) draining: Option<StopSignal>,
 }
 
 impl Facts {
-    /// Reads the facts: a trace of the client's is continued, an address is taken from a header only if `peer` is a
+    /// Reads the facts: a trace of the client's is continued, an address is taken from a header only if the peer is a
     /// proxy that we trust.
-    pub(crate) fn read(runtime: &Runtime, headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpAddr]) -> Self {
+    pub(crate) fn read(runtime: &Runtime, headers: &HeaderMap, arrival: Option<Arrival>, trusted: &[IpAddr]) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let trace = text("traceparent")
             .and_then(Trace::parse)
             .unwrap_or_else(|| Trace::start(runtime));
+        let (peer, draining) = arrival.map(|arrival| (arrival.peer, arrival.draining)).unzip();
         let ip = peer.map(|peer| {
             let peer = peer.ip().to_canonical();
             if trusted.contains(&peer) {
@@ -35,6 +40,7 @@ impl Facts {
         Self {
             trace,
             origin: Origin { ip, user_agent },
+            draining,
         }
     }
 }
@@ -47,6 +53,10 @@ fn forwarded(list: Option<&str>, trusted: &[IpAddr]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use mosaic_core::TaskGroup;
+
     use super::*;
 
     #[test]
@@ -56,8 +66,12 @@ mod tests {
             let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", header.parse().unwrap());
-            let peer = Some(SocketAddr::new(peer.parse().unwrap(), 1));
-            let facts = Facts::read(&Runtime::system(), &headers, peer, &trusted);
+            let arrival = Arrival {
+                peer: SocketAddr::new(peer.parse().unwrap(), 1),
+                draining: TaskGroup::new(|_| {}).stop_signal(),
+                has_two_lengths: false,
+            };
+            let facts = Facts::read(&Runtime::system(), &headers, Some(arrival), &trusted);
             assert_eq!(facts.origin.ip, Some(want.parse().unwrap()));
         }
         check("9.9.9.9", "1.2.3.4", "9.9.9.9");

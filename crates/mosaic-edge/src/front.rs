@@ -17,6 +17,7 @@ use mosaic_core::{Error, Result};
 use tower::ServiceExt as _;
 use tower_http::cors::CorsLayer;
 
+use crate::listen::Arrival;
 use crate::routes::Route;
 use crate::{Edge, Facts, layers};
 
@@ -76,16 +77,21 @@ impl Front {
     /// Cross-origin rules are for those who name an origin. The others, most of all, get the one header that matters to
     /// them: without `Vary` a cache on the way could hand their answer to a page that does name one.
     pub async fn serve(&self, request: Request) -> Response {
+        self.answer(request, None).await
+    }
+
+    /// Answers a request of which the socket knows more.
+    pub(crate) async fn answer(&self, request: Request, arrival: Option<Arrival>) -> Response {
         if request.headers().contains_key(header::ORIGIN) {
             let front = self.0.clone();
             let inner = tower::service_fn(move |request| {
-                let front = front.clone();
-                async move { Ok::<_, std::convert::Infallible>(layers::border(&front, request).await) }
+                let (front, arrival) = (front.clone(), arrival.clone());
+                async move { Ok::<_, std::convert::Infallible>(layers::border(&front, request, arrival).await) }
             });
             let answered = Box::pin(tower::Layer::layer(&self.0.cors, inner).oneshot(request)).await;
             return answered.unwrap_or_else(|never| match never {});
         }
-        let mut response = layers::border(&self.0, request).await;
+        let mut response = layers::border(&self.0, request, arrival).await;
         response.headers_mut().append(header::VARY, VARY);
         response
     }

@@ -17,7 +17,7 @@ use http::header::Entry;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use http_body_util::BodyExt as _;
 use metrics::Histogram;
-use mosaic_core::{Error, Result, catch_panic};
+use mosaic_core::{Error, Result, catch_panic, timeout};
 use tracing::Instrument as _;
 
 use crate::front::{Parts, Target};
@@ -34,11 +34,11 @@ const MISFRAMED: &str = "REQUEST_INVALID";
 pub(crate) struct Failure(pub(crate) Arc<Error>);
 
 /// Passes a request through every layer; see the module documentation.
-pub(crate) async fn border(front: &Parts, request: Request) -> Response {
+pub(crate) async fn border(front: &Parts, request: Request, arrival: Option<Arrival>) -> Response {
     let edge = &*front.edge;
     let started = edge.runtime.instant();
-    let peer = request.extensions().get::<Arrival>().map(|arrival| arrival.peer);
-    let facts = Facts::read(&edge.runtime, request.headers(), peer, &edge.config.trusted_proxies);
+    let has_two_lengths = arrival.as_ref().is_some_and(|arrival| arrival.has_two_lengths);
+    let facts = Facts::read(&edge.runtime, request.headers(), arrival, &edge.config.trusted_proxies);
     let request_id = facts.trace.request_id();
     let target = front.find(&request);
     let generated = match &target {
@@ -51,10 +51,11 @@ pub(crate) async fn border(front: &Parts, request: Request) -> Response {
     let ip = facts.origin.ip;
 
     let work = catch_panic(async {
+        check_framing(&request, has_two_lengths)?;
         let (request, _in_flight) = pass(edge, request, ip).await?;
         Ok(front.call(target, facts, request).await)
     });
-    let outcome = match tokio::time::timeout(edge.time_max(uri.path()), work.instrument(span)).await {
+    let outcome = match timeout(edge.time_max(uri.path()), work.instrument(span)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::internal(format!("panic: {panic}"))),
         Err(_) => Err(Error::deadline_exceeded(
@@ -98,7 +99,6 @@ pub(crate) async fn border(front: &Parts, request: Request) -> Response {
 
 /// Decides whether a request may go on; it is in flight until the second value is dropped.
 async fn pass(edge: &Edge, request: Request, ip: Option<IpAddr>) -> Result<(Request, InFlight<'_>)> {
-    check_framing(&request)?;
     if !edge.is_upload(request.uri().path()) && announces_too_much(edge, &request) {
         discard(request.into_body()).await;
         return Err(too_large());
@@ -119,14 +119,13 @@ pub(crate) fn failed(style: mosaic_core::Envelope, error: Error, request_id: &st
 }
 
 /// Refuses what HTTP/1.1 lets two readers understand differently (RFC 9112 3.2, 6.3).
-fn check_framing(request: &Request) -> Result<()> {
+fn check_framing(request: &Request, has_two_lengths: bool) -> Result<()> {
     let invalid = |message: &'static str| Err(Error::invalid_argument(MISFRAMED, message).with_http_status(400));
     let n_values = |name: HeaderName| request.headers().get_all(name).iter().count();
     if request.version() == Version::HTTP_11 && n_values(header::HOST) != 1 {
         return invalid("an HTTP/1.1 request has exactly one Host header");
     }
-    let arrival = request.extensions().get::<Arrival>();
-    if arrival.is_some_and(|arrival| arrival.has_two_lengths) {
+    if has_two_lengths {
         return invalid("a request has at most one Content-Length header");
     }
     if n_values(header::AUTHORIZATION) > 1 {

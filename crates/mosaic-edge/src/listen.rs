@@ -119,7 +119,7 @@ fn max_connections_of(ip: IpAddr, config: &EdgeConfig) -> usize {
     }
 }
 
-/// What the socket knows of a request; attached to it.
+/// What the socket knows of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     /// Who is at the other end.
@@ -189,17 +189,16 @@ impl Connection {
         let peer = self.peer;
         let seen = watch.clone();
         let draining = self.stop.clone();
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let working = seen.work();
-            let draining = draining.clone();
-            request.extensions_mut().insert(Arrival {
+            let arrival = Arrival {
                 peer,
                 draining: draining.clone(),
                 has_two_lengths: !is_http2 && seen.takes_two_lengths(),
-            });
-            let front = front.clone();
+            };
+            let (front, draining) = (front.clone(), draining.clone());
             async move {
-                let mut response = front.serve(request.map(body_of)).await;
+                let mut response = front.answer(request.map(body_of), Some(arrival)).await;
                 if !is_http2 && draining.is_stopping() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);

@@ -4,6 +4,9 @@ use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use mosaic_core::{Error, Result};
 use serde::Serialize;
 
+/// Room for an answer to begin with: most need no more, or grow once or twice.
+const JSON_LEN: usize = 1024;
+
 /// JSON and headers of an answer.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -34,7 +37,8 @@ impl Output {
     /// # Errors
     /// `Internal` if it cannot be written, which no generated message does.
     pub fn json<T: Serialize>(body: &T) -> Result<Self> {
-        let json = serde_json::to_vec(body).map_err(Error::internal)?;
+        let mut json = Vec::with_capacity(JSON_LEN);
+        serde_json::to_writer(&mut json, body).map_err(Error::internal)?;
         Ok(Self {
             json,
             headers: Vec::new(),

@@ -21,7 +21,6 @@ use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Re
 use mosaic_guard::check_access;
 
 use crate::layers::{discard, failed, too_large};
-use crate::listen::Arrival;
 use crate::{Edge, Facts, Input, Output, access_log, render_ok};
 
 /// Replies of a server-streaming method.
@@ -137,10 +136,7 @@ impl Routes {
         let call = Arc::new((decode, call));
         self.add(method, binding, move |edge, facts, variables, request| {
             let (steps, encode) = (call.clone(), encode.clone());
-            let draining = request
-                .extensions()
-                .get::<Arrival>()
-                .map(|arrival| arrival.draining.clone());
+            let draining = facts.draining.clone();
             Box::pin(answer(
                 edge,
                 method,

@@ -153,7 +153,7 @@ impl HeadScan {
 
     fn feed(&mut self, mut bytes: &[u8]) {
         while !self.is_over {
-            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', bytes);
             let line = &bytes[..end.unwrap_or(bytes.len())];
             let room = Self::KEPT_MAX - self.line.len();
             self.line.extend_from_slice(&line[..line.len().min(room)]);

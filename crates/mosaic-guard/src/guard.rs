@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mosaic_core::{Context, Error, MethodDescriptor, Result, ServiceDescriptor, catch_panic};
+use mosaic_core::{Context, Error, MethodDescriptor, Result, ServiceDescriptor, catch_panic, timeout};
 
 use crate::bulkhead::{Bulkhead, BulkheadRule, Place};
 use crate::limit::{LimitRule, Limiter, RateRule, Slot};
@@ -250,7 +250,8 @@ impl Permit<'_> {
 async fn carry_out<T>(meter: &Meter, cx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
     let started = cx.runtime().instant();
     let _in_flight = meter.enter();
-    let outcome = within(cx.remaining(), work).await;
+    let remaining = cx.deadline().map(|deadline| deadline.saturating_duration_since(started));
+    let outcome = within(remaining, work).await;
     let elapsed = cx.runtime().instant().saturating_duration_since(started);
     meter.ended(&outcome, elapsed);
     outcome
@@ -264,7 +265,7 @@ pub(crate) async fn within<T, E: From<Error>>(
     let work = catch_panic(work);
     let caught = match remaining {
         Some(Duration::ZERO) => return Err(deadline_exceeded().into()),
-        Some(remaining) => tokio::time::timeout(remaining, work)
+        Some(remaining) => timeout(remaining, work)
             .await
             .map_err(|_| deadline_exceeded())?,
         None => work.await,

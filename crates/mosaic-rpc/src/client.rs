@@ -1,5 +1,6 @@
 //! The client behind every generated client.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use futures::StreamExt as _;
@@ -124,7 +125,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         R: Message + Default + 'static,
     {
         let stamped = self.stamp(cx);
-        match self.route()? {
+        match &*self.route()? {
             Binding::Local(served) => {
                 let work = || served.enter(method, stamped, request, call);
                 self.shared.outgoing.call_local(method, cx, work).await
@@ -135,7 +136,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
                 recode(&self.shared.outgoing.call_local(method, cx, work).await?)
             }
             // Boxed: the way over the wire takes kilobytes, which calls within the process would carry about.
-            Binding::Remote(channel) => Box::pin(self.unary_remote(&channel, method, stamped, request)).await,
+            Binding::Remote(channel) => Box::pin(self.unary_remote(channel, method, stamped, request)).await,
         }
     }
 
@@ -176,7 +177,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         R: Message + Default + 'static,
     {
         let stamped = self.stamp(cx);
-        match self.route()? {
+        match &*self.route()? {
             Binding::Local(served) => {
                 let work = || served.enter_streaming(method, stamped, request, call);
                 self.shared.outgoing.call_local(method, cx, work).await
@@ -187,7 +188,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
                 let items = self.shared.outgoing.call_local(method, cx, work).await?;
                 Ok(Box::pin(items.map(|item| item.and_then(|item| recode(&item)))))
             }
-            Binding::Remote(channel) => Box::pin(self.streaming_remote(&channel, method, stamped, request)).await,
+            Binding::Remote(channel) => Box::pin(self.streaming_remote(channel, method, stamped, request)).await,
         }
     }
 
@@ -217,14 +218,14 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     }
 
     /// Returns where this call goes.
-    fn route(&self) -> Result<Binding<P>> {
+    fn route(&self) -> Result<Cow<'_, Binding<P>>> {
         let binding = self.binding()?;
         if let (Binding::Local(_) | Binding::Strict(_), Some(directory)) = (binding, &self.shared.directory)
             && let Some(channel) = directory.split(self.shared.service)
         {
-            return Ok(Binding::Remote(channel));
+            return Ok(Cow::Owned(Binding::Remote(channel)));
         }
-        Ok(binding.clone())
+        Ok(Cow::Borrowed(binding))
     }
 
     fn binding(&self) -> Result<&Binding<P>> {

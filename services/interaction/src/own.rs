@@ -49,13 +49,28 @@ impl CachedOwn {
         }
     }
 
+    /// Returns what `account` has done to the item `id`.
+    pub(crate) async fn one(&self, account: AccountId, biz: &str, id: i64) -> Result<Own> {
+        match self.marks(account, biz).await?.as_deref() {
+            Some(Marks::Few { liked, collected }) => Ok(of_item(id, liked, collected)),
+            Some(Marks::Many) | None => {
+                let own = Box::pin(self.lists.own(account, biz, &[id])).await?;
+                Ok(own.get(&id).copied().unwrap_or_default())
+            }
+        }
+    }
+
     /// Returns what `account` has done to those of `ids` to which it has done anything.
-    pub(crate) async fn get(&self, account: AccountId, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
-        let load = || async { self.load(account, biz).await.map(Some) };
-        match self.cached.get_or_load(&key(account, biz), load).await?.as_deref() {
+    pub(crate) async fn many(&self, account: AccountId, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
+        match self.marks(account, biz).await?.as_deref() {
             Some(Marks::Few { liked, collected }) => Ok(of_items(ids, liked, collected)),
             Some(Marks::Many) | None => Box::pin(self.lists.own(account, biz, ids)).await,
         }
+    }
+
+    async fn marks(&self, account: AccountId, biz: &str) -> Result<Option<Arc<Marks>>> {
+        let load = || async { self.load(account, biz).await.map(Some) };
+        self.cached.get_or_load(&key(account, biz), load).await
     }
 
     /// Forgets what `markers` have marked; to be called after a change of it is committed.
@@ -82,14 +97,15 @@ impl CachedOwn {
     }
 }
 
+fn of_item(id: i64, liked: &[i64], collected: &[i64]) -> Own {
+    Own {
+        liked: liked.contains(&id),
+        collected: collected.contains(&id),
+    }
+}
+
 fn of_items(ids: &[i64], liked: &[i64], collected: &[i64]) -> HashMap<i64, Own> {
-    let own = ids.iter().map(|id| {
-        let own = Own {
-            liked: liked.contains(id),
-            collected: collected.contains(id),
-        };
-        (*id, own)
-    });
+    let own = ids.iter().map(|id| (*id, of_item(*id, liked, collected)));
     own.filter(|(_, own)| *own != Own::default()).collect()
 }
 

@@ -25,15 +25,6 @@ pub(crate) struct Service {
     pub(crate) folders: Folders,
 }
 
-impl Service {
-    async fn own_of(&self, account_id: i64, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
-        match account_id {
-            0 => Ok(HashMap::new()),
-            account => self.own.get(AccountId::try_from(account)?, biz, ids).await,
-        }
-    }
-}
-
 #[mosaic::async_trait]
 impl Interaction for Service {
     async fn set_like(&self, cx: &Context, request: SetLikeRequest) -> Result<()> {
@@ -49,13 +40,19 @@ impl Interaction for Service {
     }
 
     async fn get(&self, _: &Context, request: GetRequest) -> Result<ItemState> {
-        let own = self.own_of(request.account_id, &request.biz, &[request.biz_id]).await?;
+        let own = match request.account_id {
+            0 => Own::default(),
+            account => {
+                let account = AccountId::try_from(account)?;
+                self.own.one(account, &request.biz, request.biz_id).await?
+            }
+        };
         let item = Item {
             biz: request.biz.into(),
             biz_id: request.biz_id,
         };
         let counts = self.counts.get(&item).await?;
-        Ok(state(item.biz_id, counts, own.get(&item.biz_id)))
+        Ok(state(item.biz_id, counts, own))
     }
 
     async fn get_many(&self, _: &Context, request: GetManyRequest) -> Result<GetManyResponse> {
@@ -65,8 +62,14 @@ impl Interaction for Service {
             account_id,
         } = request;
         let counts = self.lists.counts(&biz, &biz_ids).await?;
-        let own = self.own_of(account_id, &biz, &biz_ids).await?;
-        let state = |id: i64| state(id, counts.get(&id).copied().unwrap_or_default(), own.get(&id));
+        let own = match account_id {
+            0 => HashMap::new(),
+            account => self.own.many(AccountId::try_from(account)?, &biz, &biz_ids).await?,
+        };
+        let state = |id: i64| {
+            let counts = counts.get(&id).copied().unwrap_or_default();
+            state(id, counts, own.get(&id).copied().unwrap_or_default())
+        };
         Ok(GetManyResponse {
             items: biz_ids.into_iter().map(state).collect(),
         })
@@ -168,9 +171,9 @@ fn ids(entries: &[Entry]) -> Vec<i64> {
     entries.iter().map(|entry| entry.biz_id).collect()
 }
 
-fn state(biz_id: i64, counts: Counts, own: Option<&Own>) -> ItemState {
+fn state(biz_id: i64, counts: Counts, own: Own) -> ItemState {
     let Counts { reads, likes, collects } = counts;
-    let Own { liked, collected } = own.copied().unwrap_or_default();
+    let Own { liked, collected } = own;
     ItemState {
         biz_id,
         reads,

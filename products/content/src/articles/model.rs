@@ -209,7 +209,20 @@ impl Clockface {
     /// Returns `YYYY-MM-DD hh:mm:ss`.
     pub(crate) fn show(&self, time: Timestamp) -> String {
         match jiff::Timestamp::from_microsecond(time.as_micros()) {
-            Ok(time) => time.to_zoned(self.0.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            Ok(time) => {
+                let time = self.0.to_datetime(time);
+                // By hand: a pattern is read anew for each time of each article, which shows in profiles.
+                let (date, clock) = (time.date(), time.time());
+                format!(
+                    "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+                    date.year(),
+                    date.month(),
+                    date.day(),
+                    clock.hour(),
+                    clock.minute(),
+                    clock.second()
+                )
+            }
             Err(_) => String::new(),
         }
     }
