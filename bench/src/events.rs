@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mosaic::{Context, Runtime};
 use mosaic_events::{
-    BUS_MIGRATIONS, BatchSize, Bus, ConsumerOptions, Consumers, Event, Group, Handle, HandleBatch, HandleBatchIn,
+    Arrived, BUS_MIGRATIONS, BatchSize, Bus, ConsumerOptions, Consumers, Event, Group, Handle, HandleBatch, HandleBatchIn,
     LogBus, LogBusOptions, MIGRATIONS, Message,
 };
 use mosaic_sql::{Migration, Transaction};
@@ -62,14 +62,14 @@ impl Handle<Registered> for Counting {
 }
 
 impl HandleBatch<Registered> for Counting {
-    async fn handle(&self, events: Vec<(Context, Registered)>) -> mosaic::Result<()> {
+    async fn handle(&self, events: Vec<Arrived<Registered>>) -> mosaic::Result<()> {
         self.0.fetch_add(events.len(), Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl HandleBatchIn<Registered> for Counting {
-    async fn handle(&self, events: Vec<(Context, Registered)>, _: &Transaction) -> mosaic::Result<()> {
+    async fn handle(&self, events: Vec<Arrived<Registered>>, _: &Transaction) -> mosaic::Result<()> {
         self.0.fetch_add(events.len(), Ordering::Relaxed);
         Ok(())
     }

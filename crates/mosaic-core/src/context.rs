@@ -59,19 +59,14 @@ impl Trace {
 
     /// Reads a `traceparent` header; `None` if it is not one of version 00.
     pub fn parse(traceparent: &str) -> Option<Self> {
-        let mut parts = traceparent.split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let is_hex =
-            |text: &str, len| text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if version != "00" || parts.next().is_some() || !is_hex(trace, 32) || !is_hex(span, 16) || !is_hex(flags, 2) {
-            return None;
-        }
-        let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-        let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
-        Some(Self {
+        let bytes: &[u8; 55] = traceparent.as_bytes().try_into().ok()?;
+        let is_parted = bytes.starts_with(b"00-") && bytes[35] == b'-' && bytes[52] == b'-';
+        let (trace_id, span_id, flags) = (digits(&bytes[3..35])?, digits(&bytes[36..52])?, digits(&bytes[53..])?);
+        let is_named = trace_id != 0 && span_id != 0;
+        (is_parted && is_named).then_some(Self {
             trace_id,
-            span_id,
-            sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
+            span_id: span_id as u64,
+            sampled: flags & 1 == 1,
         })
     }
 
@@ -92,6 +87,18 @@ impl Trace {
     }
 }
 
+/// Reads lower-case hexadecimal digits, at most 32 of them.
+fn digits(text: &[u8]) -> Option<u128> {
+    text.iter().try_fold(0, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
+}
+
 /// Where an outside request came from; for limits and for binding sessions, never for authorisation.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
@@ -101,18 +108,25 @@ pub struct Origin {
     pub user_agent: Option<Arc<str>>,
 }
 
-/// See the module documentation. Cheap to clone.
+/// See the module documentation. Cheap to clone: each call has one of its own, and what all calls of a request have in common is shared
+/// by them, so that requests on other threads are not disturbed by the counting of references.
 #[derive(Debug, Clone)]
 pub struct Context {
-    runtime: Runtime,
-    caller: Caller,
+    request: Arc<Request>,
     service: Option<Arc<str>>,
-    origin: Origin,
     deadline: Option<Instant>,
-    trace: Trace,
-    idempotency_key: Option<Arc<str>>,
     is_degraded: bool,
     is_retried: bool,
+}
+
+/// What all calls of a request have in common.
+#[derive(Debug, Clone)]
+struct Request {
+    runtime: Runtime,
+    caller: Caller,
+    origin: Origin,
+    trace: Trace,
+    idempotency_key: Option<Arc<str>>,
 }
 
 impl Context {
@@ -124,22 +138,29 @@ impl Context {
     /// Makes the context of a request that is part of an existing trace.
     pub fn resume(runtime: &Runtime, trace: Trace) -> Self {
         Self {
-            runtime: runtime.clone(),
-            caller: Caller::Anonymous,
+            request: Arc::new(Request {
+                runtime: runtime.clone(),
+                caller: Caller::Anonymous,
+                origin: Origin::default(),
+                trace,
+                idempotency_key: None,
+            }),
             service: None,
-            origin: Origin::default(),
             deadline: None,
-            trace,
-            idempotency_key: None,
             is_degraded: false,
             is_retried: false,
         }
     }
 
+    /// Returns what is to be set, which nobody else has yet or which is copied.
+    fn request(&mut self) -> &mut Request {
+        Arc::make_mut(&mut self.request)
+    }
+
     /// Returns this context with a verified caller.
     #[must_use]
     pub fn with_caller(mut self, caller: Caller) -> Self {
-        self.caller = caller;
+        self.request().caller = caller;
         self
     }
 
@@ -153,14 +174,14 @@ impl Context {
     /// Returns this context with the client's address and agent.
     #[must_use]
     pub fn with_origin(mut self, origin: Origin) -> Self {
-        self.origin = origin;
+        self.request().origin = origin;
         self
     }
 
     /// Returns this context with the key that names the request's effect.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: Option<Arc<str>>) -> Self {
-        self.idempotency_key = key;
+        self.request().idempotency_key = key;
         self
     }
 
@@ -181,24 +202,24 @@ impl Context {
     /// Returns this context ending in `timeout`, or earlier if it did already.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        let ours = self.runtime.instant() + timeout;
+        let ours = self.request.runtime.instant() + timeout;
         self.deadline = Some(self.deadline.map_or(ours, |theirs| theirs.min(ours)));
         self
     }
 
     /// Returns clock, randomness and ids.
     pub fn runtime(&self) -> &Runtime {
-        &self.runtime
+        &self.request.runtime
     }
 
     /// Returns who calls.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.request.caller
     }
 
     /// Returns the verified identity, if there is one.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
-        match &self.caller {
+        match &self.request.caller {
             Caller::Anonymous => None,
             Caller::Account(identity) => Some(identity),
         }
@@ -222,7 +243,7 @@ impl Context {
 
     /// Returns where the outside request came from.
     pub fn origin(&self) -> &Origin {
-        &self.origin
+        &self.request.origin
     }
 
     /// Returns when work on this request is to end.
@@ -233,17 +254,17 @@ impl Context {
     /// Returns the time left, `None` without a deadline, zero when it has passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline
-            .map(|deadline| deadline.saturating_duration_since(self.runtime.instant()))
+            .map(|deadline| deadline.saturating_duration_since(self.runtime().instant()))
     }
 
     /// Returns the trace identity.
     pub fn trace(&self) -> Trace {
-        self.trace
+        self.request.trace
     }
 
     /// Returns the key that names the request's effect, where the caller gave one.
     pub fn idempotency_key(&self) -> Option<&Arc<str>> {
-        self.idempotency_key.as_ref()
+        self.request.idempotency_key.as_ref()
     }
 
     /// Is the platform short of something? Set by the guard when load is high, and by callers; says nothing is wrong yet.

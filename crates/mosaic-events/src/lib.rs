@@ -34,7 +34,7 @@ pub use bus::{
     unsupported,
 };
 pub use consumer::{
-    BatchSize, ConsumerOptions, Consumers, DeadLetter, DeadLetters, Group, Handle, HandleBatch, HandleBatchIn,
+    Arrived, BatchSize, ConsumerOptions, Consumers, DeadLetter, DeadLetters, Group, Handle, HandleBatch, HandleBatchIn,
     HandleIn, Inbox, Listener, Running,
 };
 pub use event::{

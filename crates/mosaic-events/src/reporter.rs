@@ -34,7 +34,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct ReportOptions {
     /// Reports that wait for the bus; more are dropped. Default 65,536.
     pub buffer_max: usize,
-    /// Reports published at once. Default 2,000.
+    /// Reports published at once. Default 10,000.
     pub batch_max: usize,
     /// Fewer, if the first of them has waited so long. Default 100 ms: a batch, however small, costs the embedded bus and its
     /// readers dozens of statements, and who counts waits longer than that anyway.
@@ -47,7 +47,7 @@ impl Default for ReportOptions {
     fn default() -> Self {
         Self {
             buffer_max: 1 << 16,
-            batch_max: 2000,
+            batch_max: 10_000,
             wait: Duration::from_millis(100),
             drain: Duration::from_secs(1),
         }

@@ -99,10 +99,12 @@ impl Object<'_, '_> {
         if self.outcome.is_err() {
             return;
         }
-        let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
+        let before = if std::mem::take(&mut self.is_first) { "\"" } else { ",\"" };
         // Names are identifiers and dots: nothing to escape.
         let name = field.name().trim_start_matches("r#");
-        self.outcome = write!(self.writer, "{comma}\"{name}\":").and_then(|()| write(self.writer));
+        let mut parts = [before, name, "\":"].into_iter();
+        let named = parts.try_for_each(|part| self.writer.write_str(part));
+        self.outcome = named.and_then(|()| write(self.writer));
     }
 }
 
@@ -142,7 +144,7 @@ fn text(writer: &mut Writer<'_>, value: &str) -> fmt::Result {
         .bytes()
         .all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\');
     if is_plain {
-        return write!(writer, "\"{value}\"");
+        return ["\"", value, "\""].into_iter().try_for_each(|part| writer.write_str(part));
     }
     let escaped = serde_json::to_string(value).map_err(|_| fmt::Error)?;
     writer.write_str(&escaped)

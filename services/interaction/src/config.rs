@@ -14,6 +14,6 @@ mosaic::config! {
         /// Reads counted in one transaction.
         pub reads_batch_max: usize = "2000",
         /// Fewer, if the first of them has waited so long.
-        pub reads_wait: Duration = "200ms",
+        pub reads_wait: Duration = "500ms",
     }
 }

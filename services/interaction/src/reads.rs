@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mosaic::events::{BatchSize, Event, Group, HandleBatch, HandleBatchIn};
+use mosaic::events::{Arrived, BatchSize, Event, Group, HandleBatch, HandleBatchIn};
 use mosaic::sql::{Database, Transaction, micros};
-use mosaic::{AccountId, Context, Module, Result, Runtime, StopSignal, lock};
+use mosaic::{AccountId, Module, Result, Runtime, StopSignal, lock};
 use mosaic_api::events::ArticleRead;
 
 use crate::config::InteractionConfig;
@@ -91,10 +91,10 @@ async fn forget(changed: Arc<Mutex<BTreeSet<Item>>>, counts: CachedCounts, mut s
 }
 
 impl<E: Readable> HandleBatchIn<E> for Count {
-    async fn handle(&self, events: Vec<(Context, E)>, tx: &Transaction) -> Result<()> {
+    async fn handle(&self, events: Vec<Arrived<E>>, tx: &Transaction) -> Result<()> {
         let mut n_reads: BTreeMap<i64, i64> = BTreeMap::new();
-        for (_, event) in &events {
-            *n_reads.entry(event.read().0).or_default() += 1;
+        for arrived in &events {
+            *n_reads.entry(arrived.event.read().0).or_default() += 1;
         }
         let biz: Arc<str> = E::BIZ.into();
         let item = |biz_id: i64| Item {
@@ -116,11 +116,11 @@ struct Remember {
 }
 
 impl<E: Readable> HandleBatch<E> for Remember {
-    async fn handle(&self, events: Vec<(Context, E)>) -> Result<()> {
+    async fn handle(&self, events: Vec<Arrived<E>>) -> Result<()> {
         let (biz, now): (Arc<str>, i64) = (E::BIZ.into(), micros(self.runtime.now()));
         let mut last: BTreeMap<Visit, i64> = BTreeMap::new();
-        for (_, event) in &events {
-            let (biz_id, Some(account), at_us) = event.read() else {
+        for arrived in &events {
+            let (biz_id, Some(account), at_us) = arrived.event.read() else {
                 continue;
             };
             let item = Item {

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mosaic::events::{EventId, HandleBatchIn};
+use mosaic::events::{Arrived, EventId, HandleBatchIn};
 use mosaic::sql::sea_orm::sea_query::{Expr, ExprTrait as _, LockType, OnConflict, Order, Query};
 use mosaic::sql::sea_orm::{ConnectionTrait as _, DbErr, QueryResult};
 use mosaic::sql::{Transaction, into_error};
-use mosaic::{Context, Error, Result};
+use mosaic::{Error, Result};
 use mosaic_api::events::{self, ItemPublished, ItemWithdrawn, LikesChanged};
 use tokio::sync::Notify;
 
@@ -45,33 +45,35 @@ impl Aspect {
 }
 
 impl HandleBatchIn<ItemPublished> for Changes {
-    async fn handle(&self, events: Vec<(Context, ItemPublished)>, tx: &Transaction) -> Result<()> {
-        let changes = events.into_iter().map(|(cx, event)| {
+    async fn handle(&self, events: Vec<Arrived<ItemPublished>>, tx: &Transaction) -> Result<()> {
+        let changes = events.into_iter().map(|arrived| {
+            let (id, event) = (arrived.id(), arrived.event);
             let change = Change::Published {
                 author: event.author.get(),
                 published_at: event.published_at_us,
             };
-            (cx, event.item, change)
+            (id, event.item, change)
         });
         self.apply(tx, Aspect::Item, changes).await
     }
 }
 
 impl HandleBatchIn<ItemWithdrawn> for Changes {
-    async fn handle(&self, events: Vec<(Context, ItemWithdrawn)>, tx: &Transaction) -> Result<()> {
-        let changes = events.into_iter().map(|(cx, event)| {
+    async fn handle(&self, events: Vec<Arrived<ItemWithdrawn>>, tx: &Transaction) -> Result<()> {
+        let changes = events.into_iter().map(|arrived| {
+            let (id, event) = (arrived.id(), arrived.event);
             let author = event.author.get();
-            (cx, event.item, Change::Withdrawn { author })
+            (id, event.item, Change::Withdrawn { author })
         });
         self.apply(tx, Aspect::Item, changes).await
     }
 }
 
 impl HandleBatchIn<LikesChanged> for Changes {
-    async fn handle(&self, events: Vec<(Context, LikesChanged)>, tx: &Transaction) -> Result<()> {
+    async fn handle(&self, events: Vec<Arrived<LikesChanged>>, tx: &Transaction) -> Result<()> {
         let changes = events
             .into_iter()
-            .map(|(cx, event)| (cx, event.item, Change::Likes(event.likes)));
+            .map(|arrived| (arrived.id(), arrived.event.item, Change::Likes(arrived.event.likes)));
         self.apply(tx, Aspect::Likes, changes).await
     }
 }
@@ -81,10 +83,10 @@ impl Changes {
         &self,
         tx: &Transaction,
         aspect: Aspect,
-        changes: impl Iterator<Item = (Context, events::Item, Change)>,
+        changes: impl Iterator<Item = (EventId, events::Item, Change)>,
     ) -> Result<()> {
         let mut kinds: BTreeMap<String, OfKind> = BTreeMap::new();
-        for (cx, item, change) in changes {
+        for (id, item, change) in changes {
             if item.biz.is_empty() || item.biz.chars().count() > BIZ_MAX {
                 return Err(Error::invalid_argument(
                     "BIZ_INVALID",
@@ -92,7 +94,7 @@ impl Changes {
                 ));
             }
             let of_item = kinds.entry(item.biz).or_default().entry(item.biz_id).or_default();
-            of_item.push((change, number_of(&cx)?));
+            of_item.push((change, number_of(id)));
         }
         let mut changed = Vec::new();
         for (biz, items) in &kinds {
@@ -116,12 +118,8 @@ impl Changes {
 }
 
 /// Returns the event's number: such numbers rise in a process, and with the clock across processes.
-fn number_of(cx: &Context) -> Result<i64> {
-    let id = cx
-        .idempotency_key()
-        .ok_or_else(|| Error::internal("an event without an id"))?;
-    let id: EventId = id.parse()?;
-    Ok(i64::try_from(id.bits() >> 64).unwrap_or(i64::MAX))
+fn number_of(id: EventId) -> i64 {
+    i64::try_from(id.bits() >> 64).unwrap_or(i64::MAX)
 }
 
 /// Changes some rows; says whether the ranking changes.

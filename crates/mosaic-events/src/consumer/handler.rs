@@ -13,7 +13,7 @@ use mosaic_sql::{Database, Transaction};
 
 use super::inbox::Inbox;
 use crate::bus::Delivered;
-use crate::event::{Event, Message};
+use crate::event::{Event, EventId, Message};
 
 /// Handles events one by one, without a transaction: may run more than once for the same event.
 pub trait Handle<E: Event>: Send + Sync + 'static {
@@ -30,13 +30,34 @@ pub trait HandleIn<E: Event>: Send + Sync + 'static {
 /// Handles events in batches, all or none, without a transaction: may run more than once for the same events.
 pub trait HandleBatch<E: Event>: Send + Sync + 'static {
     /// Handles events of one partition in order.
-    fn handle(&self, events: Vec<(Context, E)>) -> impl Future<Output = Result<()>> + Send;
+    fn handle(&self, events: Vec<Arrived<E>>) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Handles events in batches in one transaction, which also notes that they were handled.
 pub trait HandleBatchIn<E: Event>: Send + Sync + 'static {
     /// Handles events of one partition in order, with changes in `tx`.
-    fn handle(&self, events: Vec<(Context, E)>, tx: &Transaction) -> impl Future<Output = Result<()>> + Send;
+    fn handle(&self, events: Vec<Arrived<E>>, tx: &Transaction) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// An event of a batch.
+#[derive(Debug, Clone)]
+pub struct Arrived<E> {
+    /// What happened.
+    pub event: E,
+    message: Message,
+    limit: Duration,
+}
+
+impl<E> Arrived<E> {
+    /// Returns what names the event wherever it is.
+    pub fn id(&self) -> EventId {
+        self.message.id
+    }
+
+    /// Returns the context to handle the event in, as those get it who handle events one by one: most batches need none.
+    pub fn context(&self, runtime: &Runtime) -> Context {
+        self.message.context(runtime).with_timeout(self.limit)
+    }
 }
 
 /// A handler as the runtime sees it.
@@ -60,13 +81,25 @@ impl<'a> Run<'a> {
         self.events.iter().map(|delivered| &delivered.message)
     }
 
-    /// Reads some of the events.
-    fn typed<E: Event>(self, messages: impl IntoIterator<Item = &'a Message>) -> Result<Vec<(Context, E)>> {
-        let typed = |message: &Message| {
+    /// Reads some of the events, for a handler of batches.
+    fn arrived<E: Event>(self, messages: impl IntoIterator<Item = &'a Message>) -> Result<Vec<Arrived<E>>> {
+        let arrived = |message: &Message| {
+            Ok(Arrived {
+                event: message.event()?,
+                message: message.clone(),
+                limit: self.limit,
+            })
+        };
+        messages.into_iter().map(arrived).collect()
+    }
+
+    /// Reads some of the events, for a handler of one after the other.
+    fn single<E: Event>(self, messages: impl IntoIterator<Item = &'a Message>) -> Result<Vec<(Context, E)>> {
+        let single = |message: &Message| {
             let cx = message.context(self.runtime).with_timeout(self.limit);
             Ok((cx, message.event()?))
         };
-        messages.into_iter().map(typed).collect()
+        messages.into_iter().map(single).collect()
     }
 }
 
@@ -85,7 +118,7 @@ pub(super) fn batch<E: Event, H: HandleBatch<E>>(handler: Arc<H>) -> Arc<dyn Han
 #[async_trait]
 impl<E: Event, H: Handle<E>> Handler for Plain<E, H> {
     async fn run(&self, run: Run<'_>) -> Result<usize> {
-        for (cx, event) in run.typed::<E>(run.messages())? {
+        for (cx, event) in run.single::<E>(run.messages())? {
             self.0.handle(&cx, event).await?;
         }
         Ok(0)
@@ -95,7 +128,7 @@ impl<E: Event, H: Handle<E>> Handler for Plain<E, H> {
 #[async_trait]
 impl<E: Event, H: HandleBatch<E>> Handler for Batch<E, H> {
     async fn run(&self, run: Run<'_>) -> Result<usize> {
-        self.0.handle(run.typed(run.messages())?).await?;
+        self.0.handle(run.arrived(run.messages())?).await?;
         Ok(0)
     }
 }
@@ -113,6 +146,9 @@ impl Desk {
     async fn take<'a>(&self, tx: &Transaction, run: Run<'a>) -> Result<Vec<&'a Message>> {
         let ids: Vec<_> = run.messages().map(|message| message.id).collect();
         let mut new = self.inbox.take(tx, &ids, self.runtime.now()).await?;
+        if new.len() == run.events.len() {
+            return Ok(run.messages().collect());
+        }
         // `remove`, so that an event that is twice in the run counts once.
         Ok(run.messages().filter(|message| new.remove(&message.id)).collect())
     }
@@ -135,7 +171,7 @@ impl<E: Event, H: HandleIn<E>> Handler for PlainIn<E, H> {
         let handled = self.1.database.transaction(async |tx| {
             let new = self.1.take(&tx, run).await?;
             let n_new = new.len();
-            for (cx, event) in run.typed::<E>(new)? {
+            for (cx, event) in run.single::<E>(new)? {
                 self.0.handle(&cx, event, &tx).await?;
             }
             Ok(run.events.len() - n_new)
@@ -151,7 +187,7 @@ impl<E: Event, H: HandleBatchIn<E>> Handler for BatchIn<E, H> {
             let new = self.1.take(&tx, run).await?;
             let n_new = new.len();
             if n_new > 0 {
-                self.0.handle(run.typed::<E>(new)?, &tx).await?;
+                self.0.handle(run.arrived::<E>(new)?, &tx).await?;
             }
             Ok(run.events.len() - n_new)
         });

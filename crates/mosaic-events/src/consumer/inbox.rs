@@ -5,7 +5,7 @@
 //!
 //! Almost every event is new, so its row is written without a look first; what was there already is told by the attempt.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use mosaic_core::{Error, Result, Timestamp};
 use mosaic_sql::rows::{self, Column};
@@ -38,7 +38,7 @@ impl Inbox {
     ///
     /// # Errors
     /// `SQL_CONFLICT` if another transaction handles one of them now; failures of the database.
-    pub async fn take(&self, tx: &Transaction, ids: &[EventId], now: Timestamp) -> Result<HashSet<EventId>> {
+    pub async fn take(&self, tx: &Transaction, ids: &[EventId], now: Timestamp) -> Result<BTreeSet<EventId>> {
         // In the order of the key: that is where the rows lie.
         let mut new: BTreeSet<EventId> = ids.iter().copied().collect();
         let backend = tx.get_database_backend();
@@ -59,10 +59,10 @@ impl Inbox {
                 None => into_error(error),
             })?;
         }
-        Ok(new.into_iter().collect())
+        Ok(new)
     }
 
-    async fn known(&self, tx: &Transaction, ids: &BTreeSet<EventId>) -> Result<HashSet<EventId>> {
+    async fn known(&self, tx: &Transaction, ids: &BTreeSet<EventId>) -> Result<BTreeSet<EventId>> {
         let backend = tx.get_database_backend();
         let from = rows::table(backend, &[ID]);
         let sql = format!("SELECT i.event_id FROM {from} k JOIN {INBOX} i ON i.event_id = k.id AND i.consumer = ?");
@@ -117,7 +117,7 @@ fn texts(ids: &BTreeSet<EventId>) -> Vec<[String; 1]> {
     ids.iter().map(|id| [id.to_hex()]).collect()
 }
 
-fn ids_of(rows: &[QueryResult]) -> Result<HashSet<EventId>> {
+fn ids_of(rows: &[QueryResult]) -> Result<BTreeSet<EventId>> {
     let id = |row: &QueryResult| row.try_get::<String>("", "event_id").map_err(into_error)?.parse();
     rows.iter().map(id).collect()
 }

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use group::{BatchSize, ConsumerOptions, Group, Listener};
-pub use handler::{Handle, HandleBatch, HandleBatchIn, HandleIn};
+pub use handler::{Arrived, Handle, HandleBatch, HandleBatchIn, HandleIn};
 pub use inbox::Inbox;
 
 use crate::bus::{Bus, Mode};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mosaic_core::{Context, Error, Result};
 use mosaic_events::{
-    BatchSize, ConsumerOptions, Consumers, Event, Group, Handle, HandleBatchIn, HandleIn, Listener, Message,
+    Arrived, BatchSize, ConsumerOptions, Consumers, Event, Group, Handle, HandleBatchIn, HandleIn, Listener, Message,
 };
 use mosaic_sql::{Database, Transaction};
 use serde::{Deserialize, Serialize};
@@ -54,11 +54,11 @@ impl HandleIn<Counted> for Noting {
 }
 
 impl HandleBatchIn<Counted> for Noting {
-    async fn handle(&self, events: Vec<(Context, Counted)>, tx: &Transaction) -> Result<()> {
-        for (_, event) in &events {
-            note(tx, "handled", event).await?;
+    async fn handle(&self, events: Vec<Arrived<Counted>>, tx: &Transaction) -> Result<()> {
+        for arrived in &events {
+            note(tx, "handled", &arrived.event).await?;
         }
-        events.iter().try_for_each(|(_, event)| self.check(event))
+        events.iter().try_for_each(|arrived| self.check(&arrived.event))
     }
 }
 

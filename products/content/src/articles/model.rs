@@ -3,6 +3,7 @@
 //! There are two libraries: the author's, and the readers'. What the author saves touches only his own until he publishes;
 //! what he withdraws is private in both.
 
+use jiff::fmt::temporal::DateTimePrinter;
 use mosaic::{AccountId, Error, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +195,9 @@ pub(crate) fn not_found() -> Error {
     Error::not_found("ARTICLE_NOT_FOUND", "系统错误").numbered(number::SYSTEM)
 }
 
+/// `YYYY-MM-DD hh:mm:ss`.
+const PRINTER: DateTimePrinter = DateTimePrinter::new().separator(b' ').precision(Some(0));
+
 /// Times as this product's clients read them.
 #[derive(Debug, Clone)]
 pub(crate) struct Clockface(jiff::tz::TimeZone);
@@ -209,20 +213,8 @@ impl Clockface {
     /// Returns `YYYY-MM-DD hh:mm:ss`.
     pub(crate) fn show(&self, time: Timestamp) -> String {
         match jiff::Timestamp::from_microsecond(time.as_micros()) {
-            Ok(time) => {
-                let time = self.0.to_datetime(time);
-                // By hand: a pattern is read anew for each time of each article, which shows in profiles.
-                let (date, clock) = (time.date(), time.time());
-                format!(
-                    "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-                    date.year(),
-                    date.month(),
-                    date.day(),
-                    clock.hour(),
-                    clock.minute(),
-                    clock.second()
-                )
-            }
+            // Not by a pattern, which is read anew for each of two times of each article.
+            Ok(time) => PRINTER.datetime_to_string(&self.0.to_datetime(time)),
             Err(_) => String::new(),
         }
     }

@@ -40,6 +40,5 @@ pub(crate) async fn keep(database: &Database, visits: impl IntoIterator<Item = (
     let columns = "account_id, biz, biz_id, read_at";
     let sql = upsert(backend, "history", columns, &from, "account_id, biz, biz_id", later);
     let statement = rows::statement(backend, sql, &visits, [])?;
-    let kept = database.transaction(async |tx| tx.execute_raw(statement.clone()).await.map_err(into_error));
-    kept.await.map(drop)
+    database.execute_raw(statement).await.map(drop).map_err(into_error)
 }

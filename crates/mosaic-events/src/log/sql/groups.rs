@@ -8,7 +8,7 @@ use mosaic_sql::sea_orm::sea_query::{
     CaseStatement, Condition, Expr, ExprTrait as _, LockType, OnConflict, Order, Query, SelectStatement,
 };
 use mosaic_sql::sea_orm::{ConnectionTrait, QueryResult};
-use mosaic_sql::{Transaction, into_error, micros, timestamp};
+use mosaic_sql::{Database, Transaction, into_error, micros, timestamp};
 
 use super::schema::{BATCH, MEMBER, SEAT};
 use super::{ends, from_offset, get, of_partition, offset, partition, stored};
@@ -162,7 +162,8 @@ async fn members(tx: &Transaction, of: &GroupOf, now: Timestamp) -> Result<Vec<S
     Ok(living)
 }
 
-pub(super) async fn commit(tx: &Transaction, seat: &Seat, partition: u32, fence: i64, next: u64) -> Result<bool> {
+/// One statement, which needs no transaction around it: this is done often.
+pub(super) async fn commit(database: &Database, seat: &Seat, partition: u32, fence: i64, next: u64) -> Result<bool> {
     let next = stored(next);
     let later = CaseStatement::new()
         .case(Expr::col("next_offset").lt(next), next)
@@ -172,7 +173,7 @@ pub(super) async fn commit(tx: &Transaction, seat: &Seat, partition: u32, fence:
         .table(SEAT)
         .value("next_offset", later)
         .cond_where(of_seat(seat, partition, fence));
-    let done = tx.execute(&update).await.map_err(into_error)?;
+    let done = database.execute(&update).await.map_err(into_error)?;
     Ok(done.rows_affected() > 0)
 }
 

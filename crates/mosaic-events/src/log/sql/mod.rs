@@ -180,10 +180,7 @@ impl Log for SqlLog {
     }
 
     async fn commit(&self, seat: &Seat, partition: u32, fence: i64, next: u64) -> Result<bool> {
-        let committed = self
-            .database
-            .transaction(async |tx| groups::commit(&tx, seat, partition, fence, next).await);
-        committed.await
+        groups::commit(&self.database, seat, partition, fence, next).await
     }
 
     async fn release(&self, seat: &Seat, partition: u32, fence: i64) -> Result<()> {
