@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mosaic::{Context, Runtime};
 use mosaic_events::{
-    Arrived, BUS_MIGRATIONS, BatchSize, Bus, ConsumerOptions, Consumers, Event, Group, Handle, HandleBatch, HandleBatchIn,
-    LogBus, LogBusOptions, MIGRATIONS, Message,
+    Arrived, BUS_MIGRATIONS, BatchSize, Bus, ConsumerOptions, Consumers, Event, Group, Handle, HandleBatch,
+    HandleBatchIn, LogBus, LogBusOptions, MIGRATIONS, Message,
 };
 use mosaic_sql::{Migration, Transaction};
 use serde::{Deserialize, Serialize};

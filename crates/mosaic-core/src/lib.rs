@@ -26,9 +26,7 @@ pub use hex::{hex, push_hex};
 pub use random::{Random, SPLIT_MIX_STEP, SeededRandom, SystemRandom, fraction, split_mix};
 pub use runtime::{AccountId, Runtime};
 pub use secret::Secret;
-pub use task::{
-    CatchPanic, Elapsed, StopSignal, TaskGroup, TaskPanic, Timeout, catch_panic, panic_message, timeout,
-};
+pub use task::{CatchPanic, Elapsed, StopSignal, TaskGroup, TaskPanic, Timeout, catch_panic, panic_message, timeout};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -10,8 +10,8 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::task::JoinSet;
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::Sleep;
 
 /// Told to every task of a group when the group is to end. Cheap to clone.
@@ -181,7 +181,11 @@ impl<F: Future> Future for Timeout<F> {
         }
         // Time is up for a future, too, that has used up what its task may do without a break.
         let start = || Box::pin(unconstrained(tokio::time::sleep(*this.limit)));
-        this.timer.get_or_insert_with(start).as_mut().poll(cx).map(|()| Err(Elapsed))
+        this.timer
+            .get_or_insert_with(start)
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(Elapsed))
     }
 }
 
@@ -278,6 +282,9 @@ mod tests {
         };
         assert_eq!(timeout(Duration::from_secs(3), busy).await, Err::<(), _>(Elapsed));
         assert!(begun.elapsed() < Duration::from_secs(6));
-        assert_eq!(timeout(Duration::from_secs(3), std::future::pending()).await, Err::<(), _>(Elapsed));
+        assert_eq!(
+            timeout(Duration::from_secs(3), std::future::pending()).await,
+            Err::<(), _>(Elapsed)
+        );
     }
 }

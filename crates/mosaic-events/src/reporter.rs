@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use mosaic_core::{Code, Context, StopSignal, lock};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::Bus;
 use crate::event::{Event, Message};
@@ -26,6 +26,8 @@ use crate::text::describe;
 
 /// First pause after a failure, doubled for each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Looks for more while a batch gathers.
+const LOOKS: u32 = 10;
 /// Longest pause between attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -128,18 +130,16 @@ impl Reports {
         }
     }
 
-    /// Waits a little for more.
+    /// Waits a little for more, and looks for it now and then: to be woken for each report would cost more than the report.
     async fn fill(&self, receiver: &mut mpsc::Receiver<Message>, batch: &mut Vec<Message>) {
-        let more = async {
-            while batch.len() < self.options.batch_max {
-                let room = self.options.batch_max - batch.len();
-                if receiver.recv_many(batch, room).await == 0 {
-                    return;
-                }
-            }
-        };
-        // Elapsed is as good: `recv_many` loses nothing when it is dropped.
-        let _ = timeout(self.options.wait, more).await;
+        let end = Instant::now() + self.options.wait;
+        let n_missing = self.options.batch_max.saturating_sub(batch.len());
+        while receiver.len() < n_missing && Instant::now() < end {
+            sleep(self.options.wait / LOOKS).await;
+        }
+        if n_missing > 0 && !receiver.is_empty() {
+            receiver.recv_many(batch, n_missing).await;
+        }
     }
 }
 
@@ -222,8 +222,8 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::bus::{Capabilities, Lag, Member, Mode, Position, Topic, unavailable};
     use crate::GroupName;
+    use crate::bus::{Capabilities, Lag, Member, Mode, Position, Topic, unavailable};
 
     #[derive(Debug, Serialize, Deserialize)]
     struct Seen(u32);

@@ -250,7 +250,9 @@ impl Permit<'_> {
 async fn carry_out<T>(meter: &Meter, cx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
     let started = cx.runtime().instant();
     let _in_flight = meter.enter();
-    let remaining = cx.deadline().map(|deadline| deadline.saturating_duration_since(started));
+    let remaining = cx
+        .deadline()
+        .map(|deadline| deadline.saturating_duration_since(started));
     let outcome = within(remaining, work).await;
     let elapsed = cx.runtime().instant().saturating_duration_since(started);
     meter.ended(&outcome, elapsed);
@@ -265,9 +267,7 @@ pub(crate) async fn within<T, E: From<Error>>(
     let work = catch_panic(work);
     let caught = match remaining {
         Some(Duration::ZERO) => return Err(deadline_exceeded().into()),
-        Some(remaining) => timeout(remaining, work)
-            .await
-            .map_err(|_| deadline_exceeded())?,
+        Some(remaining) => timeout(remaining, work).await.map_err(|_| deadline_exceeded())?,
         None => work.await,
     };
     caught.unwrap_or_else(|panic| Err(Error::internal(format!("panic: {panic}")).into()))

@@ -99,7 +99,11 @@ impl Object<'_, '_> {
         if self.outcome.is_err() {
             return;
         }
-        let before = if std::mem::take(&mut self.is_first) { "\"" } else { ",\"" };
+        let before = if std::mem::take(&mut self.is_first) {
+            "\""
+        } else {
+            ",\""
+        };
         // Names are identifiers and dots: nothing to escape.
         let name = field.name().trim_start_matches("r#");
         let mut parts = [before, name, "\":"].into_iter();
@@ -144,7 +148,9 @@ fn text(writer: &mut Writer<'_>, value: &str) -> fmt::Result {
         .bytes()
         .all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\');
     if is_plain {
-        return ["\"", value, "\""].into_iter().try_for_each(|part| writer.write_str(part));
+        return ["\"", value, "\""]
+            .into_iter()
+            .try_for_each(|part| writer.write_str(part));
     }
     let escaped = serde_json::to_string(value).map_err(|_| fmt::Error)?;
     writer.write_str(&escaped)

@@ -69,10 +69,7 @@ mod tests {
             name: "user.renamed".into(),
             key: key.to_owned(),
             payload: Bytes::from_static(b"{\"a\":1}"),
-            headers: vec![
-                (" a:".into(), "b\r\nc\u{fc}".to_owned()),
-                ("".into(), String::new()),
-            ],
+            headers: vec![(" a:".into(), "b\r\nc\u{fc}".to_owned()), ("".into(), String::new())],
             at: Timestamp::from_micros(-5),
         })
     }

@@ -54,10 +54,12 @@ impl Inbox {
                 new.remove(&known);
             }
             let insert = self.insert(backend, &new, now, "")?;
-            tx.execute_raw(insert).await.map_err(|error| match unique_violation(&error) {
-                Some(_) => Error::aborted("SQL_CONFLICT", "another change came first, try again").caused_by(error),
-                None => into_error(error),
-            })?;
+            tx.execute_raw(insert)
+                .await
+                .map_err(|error| match unique_violation(&error) {
+                    Some(_) => Error::aborted("SQL_CONFLICT", "another change came first, try again").caused_by(error),
+                    None => into_error(error),
+                })?;
         }
         Ok(new)
     }

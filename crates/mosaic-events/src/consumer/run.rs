@@ -113,12 +113,7 @@ impl Shop {
     }
 
     /// Handles events together, or in halves; returns how many from the first on are settled.
-    async fn settle(
-        &self,
-        handler: &Arc<dyn Handler>,
-        events: &[Delivered],
-        phase: &watch::Sender<Phase>,
-    ) -> usize {
+    async fn settle(&self, handler: &Arc<dyn Handler>, events: &[Delivered], phase: &watch::Sender<Phase>) -> usize {
         // Halves that are still to be handled, the first on top.
         let mut halves = vec![events];
         let mut n_settled = 0;

@@ -225,7 +225,13 @@ impl Bus for LogBus {
             topics[at].put(message, &mut batches);
         }
         self.0.log.append(&batches).await?;
-        for Sorted { topic, known, n_messages, .. } in topics {
+        for Sorted {
+            topic,
+            known,
+            n_messages,
+            ..
+        } in topics
+        {
             metrics::counter!("events_published_total", "topic" => topic.to_string()).increment(n_messages);
             known.news.send_replace(());
         }

@@ -107,7 +107,9 @@ impl Bench {
     }
 
     pub(crate) async fn postgres_apart(module: &str) -> Option<Self> {
-        Self::postgres(&module.replacen("events", "apart", 1)).await.map(Self::apart)
+        Self::postgres(&module.replacen("events", "apart", 1))
+            .await
+            .map(Self::apart)
     }
 
     /// Lets all be published from another process than the one that reads, where nothing of it is in memory.

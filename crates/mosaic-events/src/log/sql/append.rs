@@ -93,7 +93,11 @@ pub(super) async fn append<'a>(
         let bases: Vec<i64> = rows.iter().map(|row| take(&mut ends, row)).collect();
         advance(tx, topic, &ends).await?;
         insert(tx, topic, rows, &bases, now).await?;
-        stored.extend(rows.iter().zip(&bases).map(|(row, base)| (row.batch, base.unsigned_abs())));
+        stored.extend(
+            rows.iter()
+                .zip(&bases)
+                .map(|(row, base)| (row.batch, base.unsigned_abs())),
+        );
     }
     Ok(stored)
 }

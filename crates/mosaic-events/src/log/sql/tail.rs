@@ -66,7 +66,11 @@ impl Tail {
         let Some(newest) = topics.get(topic).and_then(|partitions| partitions.get(&partition)) else {
             return events;
         };
-        let first = newest.batches.range(..=from).next_back().map_or(from, |(base, _)| *base);
+        let first = newest
+            .batches
+            .range(..=from)
+            .next_back()
+            .map_or(from, |(base, _)| *base);
         let (mut next, mut n_bytes) = (from, 0);
         for (base, kept) in newest.batches.range(first..) {
             if *base > next || next >= kept.end(*base) || n_bytes >= max_bytes {
@@ -153,6 +157,10 @@ mod tests {
         assert_eq!(read(&tail, 3, 0, usize::MAX), [0; 0]);
         assert_eq!(read(&tail, 3, 50, usize::MAX), Vec::from_iter(50..100));
         keep(&tail, 100..101, KEPT_MAX);
-        assert_eq!(read(&tail, 3, 100, usize::MAX), [0; 0], "one that is too large is not kept");
+        assert_eq!(
+            read(&tail, 3, 100, usize::MAX),
+            [0; 0],
+            "one that is too large is not kept"
+        );
     }
 }
