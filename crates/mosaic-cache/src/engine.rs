@@ -50,47 +50,48 @@ pub enum Redeemed {
 /// Where the engine is in this process, everybody gets clones of one row, and what is read most is taken apart once rather than each
 /// time.
 #[derive(Clone)]
-pub struct Row {
+pub struct Row(Arc<Shared>);
+
+struct Shared {
     bytes: Bytes,
-    read: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
+    read: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Row {
     /// Makes a row that nobody has read yet.
     pub fn new(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            read: Arc::default(),
-        }
+        let read = OnceLock::new();
+        Self(Arc::new(Shared { bytes, read }))
     }
 
     /// Returns the bytes.
-    pub const fn bytes(&self) -> &Bytes {
-        &self.bytes
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.bytes
     }
 
     /// Returns what `read` makes of the bytes, or what it made of them before; `None` if it makes nothing of them.
     pub fn read<T: Send + Sync + 'static>(&self, read: impl FnOnce(&Bytes) -> Option<T>) -> Option<Arc<T>> {
-        if let Some(known) = self.read.get().and_then(|known| known.clone().downcast().ok()) {
+        let known = &self.0.read;
+        if let Some(known) = known.get().and_then(|known| known.clone().downcast().ok()) {
             return Some(known);
         }
-        let value = Arc::new(read(&self.bytes)?);
+        let value = Arc::new(read(self.bytes())?);
         // Somebody else's of another type stays, and ours is read again the next time.
-        let _ = self.read.set(value.clone());
+        let _ = known.set(value.clone());
         Some(value)
     }
 }
 
 impl PartialEq for Row {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.bytes() == other.bytes()
     }
 }
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Row")
-            .field("n_bytes", &self.bytes.len())
+            .field("n_bytes", &self.bytes().len())
             .finish_non_exhaustive()
     }
 }

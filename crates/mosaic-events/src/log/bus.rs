@@ -164,7 +164,7 @@ impl<'a> Sorted<'a> {
         Self {
             topic,
             n_messages: 0,
-            open: vec![None; known.n_partitions as usize],
+            open: vec![None; known.n_partitions.max(1) as usize],
             known,
         }
     }
