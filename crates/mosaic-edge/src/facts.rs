@@ -8,7 +8,7 @@ use mosaic_core::{Origin, Runtime, StopSignal, Trace};
 
 use crate::listen::Arrival;
 
-/// Facts of one request, carried as an extension. Cheap to clone.
+/// Facts of one request, carried from layer to layer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Trace of the request; its id is the request id.

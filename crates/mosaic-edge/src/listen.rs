@@ -253,7 +253,6 @@ fn builder(is_http2: bool) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .writev(false)
         .max_buf_size(64 * 1024);
     builder
         .http2()

@@ -41,6 +41,16 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn key(&self) -> String;
 }
 
+/// Returns the topic of an event type.
+///
+/// # Panics
+/// If it is no topic's name: it is a constant.
+pub(crate) fn topic_of<E: Event>() -> TopicName {
+    E::TOPIC
+        .parse()
+        .expect("the topic of an event type is a constant with a valid name")
+}
+
 /// Identifies an event wherever it is: 128 bits, printed as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(u128);

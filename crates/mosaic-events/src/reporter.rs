@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::Bus;
-use crate::event::{Event, Message};
+use crate::event::{Event, Message, topic_of};
 use crate::names::TopicName;
 use crate::text::describe;
 
@@ -81,9 +81,7 @@ impl Reports {
     /// If the topic of the type is no topic's name.
     pub fn reporter<E: Event>(&self) -> Reporter<E> {
         Reporter {
-            topic: E::TOPIC
-                .parse()
-                .expect("the topic of an event type is a constant with a valid name"),
+            topic: topic_of::<E>(),
             sender: self.sender.clone(),
             event: PhantomData,
         }

@@ -11,7 +11,7 @@ use super::dead_letter::DeadLetters;
 use super::handler::{self, Desk, Handle, HandleBatch, HandleBatchIn, HandleIn, Handler};
 use super::inbox::Inbox;
 use crate::bus::{Mode, Start};
-use crate::event::Event;
+use crate::event::{Event, topic_of};
 use crate::names::{GroupName, TopicName};
 
 /// How a consumer works; `default()` suits a service.
@@ -85,10 +85,7 @@ pub(super) struct Plan {
 
 impl Plan {
     fn add<E: Event>(&mut self, batch: Option<BatchSize>, handler: Arc<dyn Handler>) {
-        let topic: TopicName = E::TOPIC
-            .parse()
-            .expect("the topic of an event type is a constant with a valid name");
-        let handlers = self.topics.entry(topic).or_default();
+        let handlers = self.topics.entry(topic_of::<E>()).or_default();
         let is_mixed = !handlers.by_name.is_empty() && handlers.batch.is_some() != batch.is_some();
         assert!(
             !is_mixed,
