@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
-use mosaic_core::{Error, Result, Timestamp};
+use mosaic_core::{Error, Result, Timestamp, hex};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 
@@ -67,8 +67,8 @@ pub(crate) fn presign(address: &S3Url, request: Unsigned<'_>, now: Timestamp) ->
         "{}\n{path}\n{query}\n{lines}\n{signed_headers}\nUNSIGNED-PAYLOAD",
         request.method
     );
-    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
-    let signature = hex(&mac(&signing_key(address, &day), &to_sign));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(Sha256::digest(canonical)));
+    let signature = hex(mac(&signing_key(address, &day), &to_sign));
     Ok(format!(
         "{}{path}?{query}&X-Amz-Signature={signature}",
         address.endpoint()
@@ -85,13 +85,6 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
     let mut mac: Hmac<Sha256> = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Returns `bytes` as lower-case digits, two for each.
-pub fn hex<const N: usize>(bytes: [u8; N]) -> String {
-    let mut text = String::with_capacity(2 * N);
+pub fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let mut text = String::with_capacity(2 * bytes.as_ref().len());
     push_hex(&mut text, bytes);
     text
 }
 
 /// Appends what [`hex`] returns.
-pub fn push_hex<const N: usize>(text: &mut String, bytes: [u8; N]) {
-    for byte in bytes {
+pub fn push_hex(text: &mut String, bytes: impl AsRef<[u8]>) {
+    for byte in bytes.as_ref() {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }

@@ -126,9 +126,7 @@ impl Runtime {
     /// draw the same id in the same millisecond, once in some thousand such coincidences: the primary key decides, and the
     /// request that lost fails.
     pub fn next_id(&self) -> i64 {
-        const EPOCH_MS: i64 = 1_735_689_600_000;
-        let ms = u64::try_from(self.now().as_micros() / 1000 - EPOCH_MS).unwrap_or(0) & ((1 << 41) - 1);
-        let fresh = (ms << 12) | (self.random_u64() & 0xfff);
+        let fresh = Self::least_id_at(self.now()) as u64 | (self.random_u64() & 0xfff);
         let step = 1 + (self.random_u64() & 0x3);
         let next = |last: u64| if fresh > last { fresh } else { last + step };
         let last = self
@@ -137,6 +135,13 @@ impl Runtime {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let last = last.unwrap_or_else(|last| last);
         next(last) as i64
+    }
+
+    /// Returns the least id that may be drawn at `time`: those below were drawn before, as far as clocks agree.
+    pub fn least_id_at(time: Timestamp) -> i64 {
+        const EPOCH_MS: i64 = 1_735_689_600_000;
+        let ms = (time.as_micros() / 1000 - EPOCH_MS).max(0) & ((1 << 41) - 1);
+        ms << 12
     }
 }
 

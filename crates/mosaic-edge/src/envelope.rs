@@ -21,7 +21,7 @@ pub fn render_ok(style: Envelope, ok_message: &str, output: Output) -> Response 
     let body = if number.is_empty() {
         output.json
     } else {
-        wrap(number, message, &output.json)
+        wrap(number, message, output.json)
     };
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
@@ -32,19 +32,21 @@ pub fn render_ok(style: Envelope, ok_message: &str, output: Output) -> Response 
     response
 }
 
-fn wrap(number: &str, message: &str, json: &[u8]) -> Vec<u8> {
+fn wrap(number: &str, message: &str, mut json: Vec<u8>) -> Vec<u8> {
     // A message without fields is "nothing", not an empty object, for the clients of the enveloped styles.
-    let data = if json == b"{}" { b"null".as_slice() } else { json };
-    let mut body = Vec::with_capacity(data.len() + 2 * message.len() + 32);
-    body.extend_from_slice(b"{\"code\":");
-    body.extend_from_slice(number.as_bytes());
-    body.extend_from_slice(b",\"msg\":");
+    if json == b"{}" {
+        json = b"null".to_vec();
+    }
+    let mut front = Vec::with_capacity(2 * message.len() + 32);
+    front.extend_from_slice(b"{\"code\":");
+    front.extend_from_slice(number.as_bytes());
+    front.extend_from_slice(b",\"msg\":");
     // A text can be written, and memory takes it.
-    let _ = serde_json::to_writer(&mut body, message);
-    body.extend_from_slice(b",\"data\":");
-    body.extend_from_slice(data);
-    body.push(b'}');
-    body
+    let _ = serde_json::to_writer(&mut front, message);
+    front.extend_from_slice(b",\"data\":");
+    json.push(b'}');
+    json.splice(..0, front);
+    json
 }
 
 /// Renders `error` in the envelope `style`; `request_id` is what people quote to us.

@@ -130,7 +130,7 @@ impl Parts {
             }
             Target::Others => {
                 request.extensions_mut().insert(facts);
-                let answered = self.others.clone().oneshot(request).await;
+                let answered = Box::pin(self.others.clone().oneshot(request)).await;
                 answered.unwrap_or_else(|never| match never {})
             }
         }

@@ -34,7 +34,7 @@ const MISFRAMED: &str = "REQUEST_INVALID";
 pub(crate) struct Failure(pub(crate) Arc<Error>);
 
 /// Passes a request through every layer; see the module documentation.
-pub(crate) async fn border(front: &Parts, request: Request, arrival: Option<Arrival>) -> Response {
+pub(crate) async fn border(front: &Parts, mut request: Request, arrival: Option<Arrival>) -> Response {
     let edge = &*front.edge;
     let started = edge.runtime.instant();
     let has_two_lengths = arrival.as_ref().is_some_and(|arrival| arrival.has_two_lengths);
@@ -50,12 +50,16 @@ pub(crate) async fn border(front: &Parts, request: Request, arrival: Option<Arri
     let span = tracing::info_span!("request", trace_id = request_id);
     let ip = facts.origin.ip;
 
-    let work = catch_panic(async {
-        check_framing(&request, has_two_lengths)?;
-        let (request, _in_flight) = pass(edge, request, ip).await?;
-        Ok(front.call(target, facts, request).await)
-    });
-    let outcome = match timeout(edge.time_max(uri.path()), work.instrument(span)).await {
+    // Pinned where it is made: it is large, and would be copied into everything around it.
+    let work = std::pin::pin!(
+        catch_panic(async {
+            check_framing(&request, has_two_lengths)?;
+            let _in_flight = pass(edge, &mut request, ip).await?;
+            Ok(front.call(target, facts, request).await)
+        })
+        .instrument(span)
+    );
+    let outcome = match timeout(edge.time_max(uri.path()), work).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::internal(format!("panic: {panic}"))),
         Err(_) => Err(Error::deadline_exceeded(
@@ -71,13 +75,7 @@ pub(crate) async fn border(front: &Parts, request: Request, arrival: Option<Arri
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-
+    mark(&mut response, &request_id);
     if edge.config.secure_cookies == Some(true) {
         secure_cookies(&mut response);
     }
@@ -97,10 +95,19 @@ pub(crate) async fn border(front: &Parts, request: Request, arrival: Option<Arri
     response
 }
 
-/// Decides whether a request may go on; it is in flight until the second value is dropped.
-async fn pass(edge: &Edge, request: Request, ip: Option<IpAddr>) -> Result<(Request, InFlight<'_>)> {
-    if !edge.is_upload(request.uri().path()) && announces_too_much(edge, &request) {
-        discard(request.into_body()).await;
+/// Adds the headers that every answer has.
+fn mark(response: &mut Response, request_id: &str) {
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// Decides whether a request may go on; it is in flight until the value is dropped.
+async fn pass<'e>(edge: &'e Edge, request: &mut Request, ip: Option<IpAddr>) -> Result<InFlight<'e>> {
+    if !edge.is_upload(request.uri().path()) && announces_too_much(edge, request) {
+        Box::pin(discard(std::mem::take(request.body_mut()))).await;
         return Err(too_large());
     }
     let in_flight = InFlight::enter(edge)?;
@@ -108,7 +115,7 @@ async fn pass(edge: &Edge, request: Request, ip: Option<IpAddr>) -> Result<(Requ
         edge.addresses
             .admit(ip, edge.config.rate_per_ip.copied(), edge.runtime.instant())?;
     }
-    Ok((request, in_flight))
+    Ok(in_flight)
 }
 
 /// Renders an error and attaches it for the log.

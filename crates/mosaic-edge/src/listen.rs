@@ -224,6 +224,7 @@ impl Connection {
         let mut farewell = std::pin::pin!(farewell.fuse());
         loop {
             tokio::select! {
+                biased; // it is the conversation that wakes this task
                 outcome = conversation.as_mut() => {
                     if let Err(error) = outcome {
                         tracing::debug!(%error, "connection ended");

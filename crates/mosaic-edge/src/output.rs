@@ -1,11 +1,20 @@
 //! What a generated route answers, before its envelope.
 
+use std::cell::RefCell;
+
 use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use mosaic_core::{Error, Result};
 use serde::Serialize;
 
-/// Room for an answer to begin with: most need no more, or grow once or twice.
-const JSON_LEN: usize = 1024;
+/// Room for what an envelope puts around an answer.
+const ENVELOPE_LEN: usize = 64;
+/// What a thread keeps to write in, at most.
+const SCRATCH_MAX: usize = 256 << 10;
+
+thread_local! {
+    /// Where answers are written before their length is known: the writer asks for six times the length of a text.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// JSON and headers of an answer.
 #[derive(Debug, Clone)]
@@ -37,11 +46,19 @@ impl Output {
     /// # Errors
     /// `Internal` if it cannot be written, which no generated message does.
     pub fn json<T: Serialize>(body: &T) -> Result<Self> {
-        let mut json = Vec::with_capacity(JSON_LEN);
-        serde_json::to_writer(&mut json, body).map_err(Error::internal)?;
-        Ok(Self {
-            json,
-            headers: Vec::new(),
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            // The bytes are serde_json's; texts are looked through many characters at a time.
+            sonic_rs::to_writer(&mut *scratch, body).map_err(Error::internal)?;
+            let mut json = Vec::with_capacity(scratch.len() + ENVELOPE_LEN);
+            json.extend_from_slice(scratch);
+            if scratch.capacity() > SCRATCH_MAX {
+                *scratch = Vec::new();
+            }
+            Ok(Self {
+                json,
+                headers: Vec::new(),
+            })
         })
     }
 
@@ -109,6 +126,26 @@ mod tests {
         http_only: true,
         same_site: "Lax",
     };
+
+    #[test]
+    fn an_answer_is_what_serde_json_writes() {
+        let characters: String = (0..0x300).chain(0x2020..0x2030).filter_map(char::from_u32).collect();
+        let mut texts = vec![String::new(), characters, "长文章\u{1f980}".repeat(50)];
+        texts.extend((0..70).map(|n| format!("{:n$}\"{:n$}\\", "", "")));
+        let numbers = (
+            i64::MIN,
+            u64::MAX,
+            [0.1, 1e21, -0.0, f64::NAN, f64::MIN_POSITIVE],
+            0.1_f32,
+        );
+        let map = std::collections::BTreeMap::from([(-1, Some("a")), (7, None)]);
+        let body = (texts, numbers, map, true, 'é', ());
+        let output = Output::json(&body).unwrap();
+        assert_eq!(
+            String::from_utf8(output.json).unwrap(),
+            serde_json::to_string(&body).unwrap()
+        );
+    }
 
     #[test]
     fn a_cookie_has_its_attributes() {

@@ -274,14 +274,14 @@ async fn read_body(edge: &Edge, mut body: Body) -> Result<Bytes> {
         }
         Ok(bytes.freeze())
     };
-    let outcome = tokio::time::timeout(edge.config.body_timeout, whole)
-        .await
-        .unwrap_or_else(|_| {
-            let error = Error::deadline_exceeded("BODY_TOO_SLOW", "the body did not arrive in time");
-            Err(error.with_http_status(408))
-        });
+    // Boxed: most requests have no body.
+    let outcome = Box::pin(tokio::time::timeout(edge.config.body_timeout, whole)).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        let error = Error::deadline_exceeded("BODY_TOO_SLOW", "the body did not arrive in time");
+        Err(error.with_http_status(408))
+    });
     if outcome.as_ref().is_err_and(|error| error.reason() == "BODY_TOO_LARGE") {
-        discard(body).await;
+        Box::pin(discard(body)).await;
     }
     outcome
 }

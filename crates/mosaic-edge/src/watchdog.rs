@@ -148,6 +148,13 @@ fn is_length(line: &[u8]) -> bool {
 }
 
 impl HeadScan {
+    /// Begins with the next head.
+    fn restart(&mut self) {
+        self.line.clear();
+        self.n_lengths = 0;
+        self.is_over = false;
+    }
+
     /// Longest beginning of a line that is kept: the name and what ends it.
     const KEPT_MAX: usize = LENGTH.len() + 1;
 
@@ -183,7 +190,7 @@ impl AsyncRead for WatchedStream {
         let bytes = &buf.filled()[before..];
         if !bytes.is_empty() {
             if self.watch.saw_bytes() {
-                self.head = HeadScan::default();
+                self.head.restart();
             }
             self.head.feed(bytes);
             if self.head.n_lengths > 1 {

@@ -62,6 +62,11 @@ impl EventId {
         Self((rising << 64) | u128::from(runtime.random_u64()))
     }
 
+    /// Returns the least id that may be drawn at `time`.
+    pub(crate) fn least_at(time: Timestamp) -> Self {
+        Self(u128::from(Runtime::least_id_at(time).unsigned_abs()) << 64)
+    }
+
     /// Makes an id from its bits.
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
@@ -159,7 +164,11 @@ impl Message {
             topic,
             name: Cow::Borrowed(E::NAME),
             key: event.key(),
-            payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
+            // At its length: it is kept for a while, with many others.
+            payload: serde_json::to_vec(event)
+                .map_err(Error::internal)?
+                .into_boxed_slice()
+                .into(),
             headers: vec![(Cow::Borrowed(TRACEPARENT), cx.trace().to_traceparent())],
             at: cx.runtime().now(),
         });
@@ -189,7 +198,8 @@ impl Message {
         if self.headers.len() > HEADERS_MAX || n_header_bytes > HEADER_BYTES_MAX {
             return Err(too_large("an event has at most 32 headers of 8 KiB in all"));
         }
-        let is_bad = |text: &str, max| text.len() > max || text.contains(char::is_control);
+        let is_plain = |text: &str| text.bytes().all(|b| matches!(b, b' '..=b'~'));
+        let is_bad = |text: &str, max| text.len() > max || !is_plain(text) && text.contains(char::is_control);
         if self.name.is_empty() || is_bad(&self.name, NAME_MAX) || is_bad(&self.key, KEY_MAX) {
             return Err(Error::invalid_argument(
                 "EVENT_INVALID",
@@ -272,6 +282,8 @@ mod tests {
         check(|m| m.key = "k".repeat(KEY_MAX), None);
         check(|m| m.key = "k".repeat(KEY_MAX + 1), Some("EVENT_INVALID"));
         check(|m| m.key = "a\nb".to_owned(), Some("EVENT_INVALID"));
+        check(|m| m.key = "a\u{85}b".to_owned(), Some("EVENT_INVALID"));
+        check(|m| m.key = "京A·12345".to_owned(), None);
         check(|m| m.name = "".into(), Some("EVENT_INVALID"));
         check(
             |m| m.headers = vec![("".into(), String::new()); 33],

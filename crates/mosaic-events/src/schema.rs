@@ -14,6 +14,10 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "mosaic_events_0002_part_outbox",
         up: part_outbox,
     },
+    Migration {
+        name: "mosaic_events_0003_inbox_without_index_of_times",
+        up: drop_inbox_times,
+    },
 ];
 
 /// The outbox before it was parted, with a state.
@@ -134,4 +138,10 @@ fn part_outbox(schema: &mut Schema) {
         "INSERT INTO {OUTBOX_DONE} ({done}) SELECT {done} FROM {OLD_OUTBOX} WHERE state <> 1 ORDER BY seq"
     ));
     schema.run(Table::drop().table(OLD_OUTBOX));
+}
+
+/// Old rows are found by their ids, see [`Inbox::purge`](crate::Inbox::purge).
+fn drop_inbox_times(schema: &mut Schema) {
+    let mut old = Index::drop();
+    schema.run(old.name("ix_mosaic_inbox_old").table(INBOX));
 }

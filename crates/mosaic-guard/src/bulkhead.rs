@@ -96,8 +96,17 @@ impl Bulkhead {
         self.places.clone().try_acquire_owned().ok().map(Place)
     }
 
+    /// Takes a place, waiting for one if need be as [`Bulkhead::wait`] does.
+    pub(crate) async fn enter(&self, patience: Option<Duration>) -> Option<Place> {
+        match self.try_enter() {
+            Some(place) => Some(place),
+            // Boxed: who need not wait need not carry the room for it about.
+            None => Box::pin(self.wait(patience)).await,
+        }
+    }
+
     /// Waits in the queue for a place, if there is room, for at most `patience`. Cancel safe.
-    pub(crate) async fn wait(&self, patience: Option<Duration>) -> Option<Place> {
+    async fn wait(&self, patience: Option<Duration>) -> Option<Place> {
         let _queued = Queued::join(&self.n_waiting, self.compartment.queue)?;
         let wait = patience.map_or(self.compartment.wait, |patience| patience.min(self.compartment.wait));
         let acquired = tokio::time::timeout(wait, self.places.clone().acquire_owned()).await;

@@ -90,18 +90,16 @@ impl Guard {
         }
         for limiter in &plan.limiters {
             match self.rules.store() {
+                // Boxed: limits of the process, which are the rule, need not carry the room for it about.
                 Some(store) if limiter.is_of_cluster() => {
-                    let admitted = limiter.admit_in(store, method, cx).await;
+                    let admitted = Box::pin(limiter.admit_in(store, method, cx)).await;
                     admitted.map_err(|error| self.refused(method, Refusal::Rate, error))?;
                 }
                 _ => self.limit(limiter, method, cx, &mut permit)?,
             }
         }
         if let Some(bulkhead) = &plan.bulkhead {
-            let place = match bulkhead.try_enter() {
-                Some(place) => Some(place),
-                None => bulkhead.wait(cx.remaining()).await,
-            };
+            let place = bulkhead.enter(cx.remaining()).await;
             permit.place = Some(place.ok_or_else(|| self.full(method, bulkhead))?);
         }
         Ok(permit)
@@ -209,7 +207,7 @@ impl Guard {
         cx: &Context,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        carry_out(&self.meters[method.index], cx, work).await
+        carry_out(&self.meters[method.index], None, cx, work).await
     }
 
     /// Counts a streamed answer that began well and broke off.
@@ -238,24 +236,27 @@ impl Permit<'_> {
     /// # Errors
     /// Those of `work`; `DeadlineExceeded` when time is up, and `work` is dropped; `Internal` when it panics.
     pub async fn run<T>(self, cx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let started = self.measured.as_ref().map(|_| cx.runtime().instant());
-        let outcome = carry_out(self.meter, cx, work).await;
-        if let (Some(measured), Some(started)) = (&self.measured, started) {
-            measured.ended(started, cx.runtime().instant());
-        }
-        outcome
+        carry_out(self.meter, self.measured.as_ref(), cx, work).await
     }
 }
 
-async fn carry_out<T>(meter: &Meter, cx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn carry_out<T>(
+    meter: &Meter,
+    measured: Option<&Measured>,
+    cx: &Context,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let started = cx.runtime().instant();
     let _in_flight = meter.enter();
     let remaining = cx
         .deadline()
         .map(|deadline| deadline.saturating_duration_since(started));
     let outcome = within(remaining, work).await;
-    let elapsed = cx.runtime().instant().saturating_duration_since(started);
-    meter.ended(&outcome, elapsed);
+    let ended = cx.runtime().instant();
+    meter.ended(&outcome, ended.saturating_duration_since(started));
+    if let Some(measured) = measured {
+        measured.ended(started, ended);
+    }
     outcome
 }
 

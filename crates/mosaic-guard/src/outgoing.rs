@@ -364,11 +364,7 @@ impl Call<'_> {
 }
 
 async fn place(bulkhead: &Bulkhead, cx: &Context, meter: &Meter) -> Result<Place> {
-    let place = match bulkhead.try_enter() {
-        Some(place) => Some(place),
-        None => bulkhead.wait(cx.remaining()).await,
-    };
-    place.ok_or_else(|| {
+    bulkhead.enter(cx.remaining()).await.ok_or_else(|| {
         meter.refused(Refusal::Bulkhead);
         let what = "too many calls of this service at a time";
         Refusal::Bulkhead.error(what, bulkhead.rule(), bulkhead.retry_after())

@@ -125,7 +125,8 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         R: Message + Default + 'static,
     {
         let stamped = self.stamp(cx);
-        match &*self.route()? {
+        let route = self.route()?;
+        match &*route {
             Binding::Local(served) => {
                 let work = || served.enter(method, stamped, request, call);
                 self.shared.outgoing.call_local(method, cx, work).await
@@ -177,7 +178,8 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         R: Message + Default + 'static,
     {
         let stamped = self.stamp(cx);
-        match &*self.route()? {
+        let route = self.route()?;
+        match &*route {
             Binding::Local(served) => {
                 let work = || served.enter_streaming(method, stamped, request, call);
                 self.shared.outgoing.call_local(method, cx, work).await

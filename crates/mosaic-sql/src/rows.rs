@@ -8,7 +8,7 @@ use mosaic_core::{Error, Result};
 use sea_orm::{DbBackend, Statement, Value};
 use serde::Serialize;
 
-/// A column of the rows; its place in the list for [`table`] is its place in the JSON array of a row.
+/// A column of the rows; its place in the list for [`table`] is its place in a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Column {
     /// A text of at most 64 characters.
@@ -19,17 +19,29 @@ pub enum Column {
     Number(&'static str),
 }
 
-/// Returns a table expression over the JSON array of arrays that is the statement's first parameter, to be given a name.
+/// Returns a table expression over the JSON array that is the statement's first parameter, to be given a name. Its elements are rows:
+/// arrays, or plain values where there is one column, which are taken apart in half the time.
 pub fn table(backend: DbBackend, columns: &[Column]) -> String {
-    let column = |(place, column): (usize, &Column)| match (backend, column) {
-        (DbBackend::Postgres, Column::Text(name)) => format!("e->>{place} AS {name}"),
-        (DbBackend::Postgres, Column::Fixed(name, len)) => format!("(e->>{place})::char({len}) AS {name}"),
-        (DbBackend::Postgres, Column::Number(name)) => format!("(e->>{place})::bigint AS {name}"),
-        // The database's collation is that of its tables; a JSON text's would be another one.
-        (DbBackend::MySql, Column::Text(name)) => format!("{name} VARCHAR(64) PATH '$[{place}]'"),
-        (DbBackend::MySql, Column::Fixed(name, len)) => format!("{name} CHAR({len}) PATH '$[{place}]'"),
-        (DbBackend::MySql, Column::Number(name)) => format!("{name} BIGINT PATH '$[{place}]'"),
-        (_, Column::Text(name) | Column::Fixed(name, _) | Column::Number(name)) => format!("value->>{place} AS {name}"),
+    let is_plain = columns.len() == 1;
+    let column = |(place, column): (usize, &Column)| {
+        let at = match (backend, is_plain) {
+            (DbBackend::Postgres, true) => "e #>> '{}'".to_owned(),
+            (DbBackend::Postgres, false) => format!("e->>{place}"),
+            (DbBackend::MySql, true) => "$".to_owned(),
+            (DbBackend::MySql, false) => format!("$[{place}]"),
+            (_, true) => "value".to_owned(),
+            (_, false) => format!("value->>{place}"),
+        };
+        match (backend, column) {
+            (DbBackend::Postgres, Column::Text(name)) => format!("{at} AS {name}"),
+            (DbBackend::Postgres, Column::Fixed(name, len)) => format!("({at})::char({len}) AS {name}"),
+            (DbBackend::Postgres, Column::Number(name)) => format!("({at})::bigint AS {name}"),
+            // The database's collation is that of its tables; a JSON text's would be another one.
+            (DbBackend::MySql, Column::Text(name)) => format!("{name} VARCHAR(64) PATH '{at}'"),
+            (DbBackend::MySql, Column::Fixed(name, len)) => format!("{name} CHAR({len}) PATH '{at}'"),
+            (DbBackend::MySql, Column::Number(name)) => format!("{name} BIGINT PATH '{at}'"),
+            (_, Column::Text(name) | Column::Fixed(name, _) | Column::Number(name)) => format!("{at} AS {name}"),
+        }
     };
     let list: Vec<_> = columns.iter().enumerate().map(column).collect();
     let list = list.join(", ");
@@ -40,7 +52,7 @@ pub fn table(backend: DbBackend, columns: &[Column]) -> String {
     }
 }
 
-/// Makes a statement of a text with one [`table`] and its rows, tuples; and of what comes behind it in the text.
+/// Makes a statement of a text with one [`table`] and its rows, tuples or plain values; and of what comes behind it in the text.
 ///
 /// # Errors
 /// Internal, if rows cannot be written as JSON.

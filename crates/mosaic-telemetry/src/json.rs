@@ -15,21 +15,27 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+/// Room for the fields of a span to begin with.
+const FIELDS_LEN: usize = 128;
+
 /// Fields of spans, as an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpanFields;
 
 impl<'a> FormatFields<'a> for SpanFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'a>, fields: R) -> fmt::Result {
-        writer.write_char('{')?;
+        // Whole, so that what keeps it grows once.
+        let mut text = String::with_capacity(FIELDS_LEN);
+        text.push('{');
         let mut object = Object {
-            writer: &mut writer,
+            writer: &mut Writer::new(&mut text),
             is_first: true,
             outcome: Ok(()),
         };
         fields.record(&mut object);
         object.outcome?;
-        writer.write_char('}')
+        text.push('}');
+        writer.write_str(&text)
     }
 
     fn add_fields(&self, current: &'a mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {

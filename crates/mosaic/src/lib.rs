@@ -54,7 +54,7 @@ pub use mosaic_core::{
     Access, AccountId, Authenticator, Caller, Check, Clock, Code, Context, DEFAULT_TIMEOUT, Envelope, Error,
     HttpBinding, Identity, ManualClock, MethodDescriptor, Origin, Rate, Result, Runtime, Secret, SeededRandom,
     ServiceDescriptor, Shape, StopSignal, SystemClock, SystemRandom, TaskGroup, Timestamp, Trace, Violation,
-    Violations, config, id_type, json, lock, rules,
+    Violations, config, hex, id_type, json, lock, rules,
 };
 pub use {
     mosaic_auth as auth, mosaic_blob as blob, mosaic_cache as cache, mosaic_edge as edge, mosaic_events as events,

@@ -1,6 +1,6 @@
 //! What a comment is, where it may be put, and when one is the repetition of another.
 
-use mosaic::{AccountId, Error, Timestamp};
+use mosaic::{AccountId, Error, Timestamp, hex};
 use sha2::{Digest as _, Sha256};
 
 mosaic::id_type! {
@@ -96,8 +96,7 @@ pub(crate) struct Key(String);
 
 impl Key {
     pub(crate) fn of(key: &str) -> Self {
-        let digest = Sha256::digest(key.as_bytes());
-        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex(Sha256::digest(key.as_bytes())))
     }
 
     /// Returns the 64 digits that are stored.

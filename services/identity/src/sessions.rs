@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mosaic::auth::{AccessClaims, RefreshClaims, TokenIssuer};
-use mosaic::{AccountId, Context, Error, Result};
+use mosaic::{AccountId, Context, Error, Result, hex};
 use mosaic_api::identity::v1::Tokens;
 use sha2::{Digest as _, Sha256};
 
@@ -120,10 +120,7 @@ fn tokens(issuer: &TokenIssuer, account: AccountId, session_id: &str, generation
 
 fn agent_hash(cx: &Context) -> String {
     let agent = cx.origin().user_agent.as_deref().unwrap_or_default();
-    Sha256::digest(agent.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(Sha256::digest(agent.as_bytes()))
 }
 
 fn invalid() -> Error {

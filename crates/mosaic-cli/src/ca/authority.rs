@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
-use mosaic_core::Timestamp;
+use mosaic_core::{Timestamp, hex};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
@@ -137,10 +137,7 @@ impl Authority {
     fn params(&self, now: Timestamp, ends: Timestamp) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        let id: String = Sha256::digest(self.public_key())[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = hex(&Sha256::digest(self.public_key())[..8]);
         params
             .distinguished_name
             .push(DnType::CommonName, format!("Mosaic CA {id}"));

@@ -119,13 +119,8 @@ impl Hands {
         };
         let is_batch = self.shop.handlers.batch.is_some();
         // A batch takes the whole partition, in order.
-        work.lanes.push(events, |event| {
-            if is_batch {
-                String::new()
-            } else {
-                event.message.key.clone()
-            }
-        });
+        work.lanes
+            .push(events, |event| if is_batch { "" } else { &event.message.key });
         work.waits_since = work.waits_since.or(Some(Instant::now()));
         work.is_paused = work.lanes.len() >= self.shop.in_hand_max();
         work.is_paused

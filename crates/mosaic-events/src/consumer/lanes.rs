@@ -27,15 +27,24 @@ struct Lane {
 
 impl Lanes {
     /// Takes what was delivered; `lane_of` names the lane of an event.
-    pub(super) fn push(&mut self, events: Vec<Delivered>, lane_of: impl Fn(&Delivered) -> String) {
-        for event in events {
-            self.open.push_back((event.position, false));
-            let name = lane_of(&event);
+    pub(super) fn push(&mut self, events: Vec<Delivered>, lane_of: impl Fn(&Delivered) -> &str) {
+        let mut events = events.into_iter();
+        while let Some(first) = events.as_slice().first() {
+            let name = lane_of(first);
+            let n = events
+                .as_slice()
+                .iter()
+                .take_while(|event| lane_of(event) == name)
+                .count();
+            let name = name.to_owned();
             let lane = self.lanes.entry(name.clone()).or_default();
             if lane.events.is_empty() && !lane.is_running {
                 self.ready.push_back(name);
             }
-            lane.events.push_back(event);
+            for event in events.by_ref().take(n) {
+                self.open.push_back((event.position, false));
+                lane.events.push_back(event);
+            }
         }
     }
 
@@ -78,9 +87,16 @@ impl Lanes {
                 self.ready.push_back(name.to_owned());
             }
         }
+        let mut next = 0;
         for position in positions {
-            if let Ok(at) = self.open.binary_search_by_key(position, |(position, _)| *position) {
+            // Events of a run mostly lie side by side.
+            let at = match self.open.get(next) {
+                Some((there, _)) if there == position => Ok(next),
+                _ => self.open.binary_search_by_key(position, |(position, _)| *position),
+            };
+            if let Ok(at) = at {
                 self.open[at].1 = true;
+                next = at + 1;
             }
         }
         while let Some((position, true)) = self.open.front() {
@@ -145,7 +161,7 @@ mod tests {
     fn lanes(events: &[(u64, &str)]) -> Lanes {
         let mut lanes = Lanes::default();
         let events = events.iter().map(|(position, key)| event(*position, key)).collect();
-        lanes.push(events, |event| event.message.key.clone());
+        lanes.push(events, |event| &event.message.key);
         lanes
     }
 
@@ -159,7 +175,7 @@ mod tests {
         assert_eq!(positions(lanes.start(2, ALL)), [0, 1]);
         assert_eq!(positions(lanes.start(2, ALL)), [2]);
         assert!(lanes.start(2, ALL).is_none(), "the rest of a would overtake");
-        lanes.push(vec![event(4, "a")], |event| event.message.key.clone());
+        lanes.push(vec![event(4, "a")], |event| &event.message.key);
         assert!(lanes.start(2, ALL).is_none());
         lanes.end("a", &[0, 1], false);
         assert_eq!(positions(lanes.start(9, ALL)), [3, 4]);

@@ -10,6 +10,7 @@ mod consumer_cases;
 mod disk_full;
 mod faults;
 mod group_cases;
+mod inbox_cases;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "kafka"))]
 mod outage;
 mod outbox_cases;
@@ -59,6 +60,8 @@ macro_rules! contracts {
             consumer_cases::unknown_events_are_skipped_and_a_stopped_group_goes_on_later,
             consumer_cases::a_graceful_handover_repeats_nothing,
             consumer_cases::every_process_hears_what_is_broadcast,
+            inbox_cases::an_event_is_new_once_for_each_consumer,
+            inbox_cases::what_is_old_is_forgotten_unless_it_was_handled_late,
             outbox_cases::what_commits_is_published_and_nothing_else,
             outbox_cases::a_relay_that_lost_its_lease_marks_nothing,
             outbox_cases::two_relays_send_everything_once_and_follow_each_other,

@@ -8,6 +8,7 @@ mod engine;
 mod last_cases;
 mod log;
 mod migration_cases;
+mod rows_cases;
 
 use engine::Engine;
 
@@ -45,6 +46,8 @@ macro_rules! contracts {
             cases::what_reads_first_may_write_later,
             cases::a_conflict_runs_the_body_again,
             cases::reads_go_on_while_a_transaction_writes,
+            rows_cases::many_rows_are_one_parameter,
+            rows_cases::rows_of_one_column_are_plain_values,
             dropped_cases::what_is_given_up_breaks_nothing,
             migration_cases::migrations_run_once_however_often_and_by_whom,
             migration_cases::a_migration_that_fails_is_named_and_goes_on_later,

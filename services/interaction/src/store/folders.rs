@@ -148,7 +148,7 @@ pub(crate) async fn lock(tx: &Transaction, wanted: &BTreeSet<(FolderId, AccountI
     let lock = for_update(backend, "t");
     let sql =
         format!("SELECT t.id, t.account_id, t.biz FROM {from} k JOIN folder t ON t.id = k.id ORDER BY k.id{lock}");
-    let mut ids: Vec<_> = wanted.iter().map(|(id, ..)| [*id]).collect();
+    let mut ids: Vec<_> = wanted.iter().map(|(id, ..)| *id).collect();
     ids.dedup();
     let rows = tx
         .query_all_raw(rows::statement(backend, sql, &ids, [])?)

@@ -4,14 +4,13 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode};
 use mosaic::sql::Database;
-use mosaic::{Context, Error, Result, Timestamp};
+use mosaic::{Context, Error, Result, Timestamp, hex};
 use serde::Serialize;
 use sha1::{Digest as _, Sha1};
 
 use super::store::{self, Trade};
 use super::{BASE_URL, MERCHANT_ID, MERCHANT_SERIAL, PAIR, bill, sign, text};
 use crate::model::CURRENCY;
-use crate::wechat::client::hex;
 use crate::wechat::crypto::request_text;
 use crate::wechat::wire::{
     BillAnswer, CodeAnswer, PrepayAnswer, PrepayBody, RefundAmount, RefundBody, RefundWire, RefusalBody, TotalAmount,
@@ -232,7 +231,7 @@ async fn trade_bill(database: &Database, date: &str) -> Result<Said> {
     let csv = bill::of_day(database, date).await?;
     yes(&BillAnswer {
         hash_type: "SHA1".to_owned(),
-        hash_value: hex(&Sha1::digest(csv)),
+        hash_value: hex(Sha1::digest(csv)),
         download_url: format!("{BASE_URL}/v3/billdownload/file?token={date}"),
     })
 }

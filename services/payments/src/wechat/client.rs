@@ -10,7 +10,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use mosaic::guard::Outgoing;
 use mosaic::{
-    Access, Context, Envelope, Error, MethodDescriptor, Result, Runtime, ServiceDescriptor, Shape, Timestamp,
+    Access, Context, Envelope, Error, MethodDescriptor, Result, Runtime, ServiceDescriptor, Shape, Timestamp, hex,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -343,7 +343,7 @@ impl WechatPay {
             return Err(unavailable(format!("HTTP {status}")));
         }
         match proof {
-            Proof::Sha1(hash) if status.is_success() && hex(&Sha1::digest(answer.body())) != hash => {
+            Proof::Sha1(hash) if status.is_success() && hex(Sha1::digest(answer.body())) != hash => {
                 Err(unavailable("the bill is not what its hash says"))
             }
             Proof::Sha1(_) => Ok(answer),
@@ -389,8 +389,4 @@ fn refund_fact(refund: RefundWire, out_refund_no: &str) -> Result<RefundFact> {
         Some(_) => Err(unavailable("the answer is about another refund")),
         None => Err(unavailable("a refund state that is not known")),
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
