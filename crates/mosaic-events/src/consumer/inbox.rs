@@ -92,8 +92,13 @@ impl Inbox {
     /// # Errors
     /// Failures of the database.
     pub async fn purge(database: &Database, before: Timestamp) -> Result<u64> {
+        let id = |id: String| match database.get_database_backend() {
+            // As another type of text it would be compared without the index.
+            DbBackend::Postgres => Expr::val(id).cast_as("char(32)"),
+            _ => Expr::val(id),
+        };
         let is_old = || {
-            let was_published = Expr::col("event_id").lt(EventId::least_at(before).to_hex());
+            let was_published = Expr::col("event_id").lt(id(EventId::least_at(before).to_hex()));
             was_published.and(Expr::col("handled_at").lt(micros(before)))
         };
         let mut find = Query::select();
@@ -106,7 +111,7 @@ impl Inbox {
                 let last: String = last.try_get("", "event_id").map_err(into_error)?;
                 let mut delete = Query::delete();
                 delete.from_table(INBOX).and_where(is_old());
-                delete.and_where(Expr::col("event_id").lte(last));
+                delete.and_where(Expr::col("event_id").lte(id(last)));
                 n_gone += database.execute(&delete).await.map_err(into_error)?.rows_affected();
             }
             if rows.len() < PURGED_MAX {
