@@ -1,7 +1,9 @@
 //! Rows that are one parameter.
 
+use mosaic_sql::Database;
 use mosaic_sql::rows::{Column, statement, table};
-use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend};
+use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, TryGetable};
+use serde::Serialize;
 
 use crate::engine::Engine;
 
@@ -44,21 +46,18 @@ pub(crate) async fn many_rows_are_one_parameter(engine: &Engine) {
 
 pub(crate) async fn rows_of_one_column_are_plain_values(engine: &Engine) {
     let db = engine.open(&[]).await;
-    let backend = db.get_database_backend();
-    let sql = format!("SELECT k.words FROM {} k", table(backend, &[Column::Text("words")]));
-    let found = db
-        .query_all_raw(statement(backend, sql, &NASTY, []).unwrap())
-        .await
-        .unwrap();
-    let found: Vec<String> = found.iter().map(|row| row.try_get("", "words").unwrap()).collect();
-    assert_eq!(found, NASTY);
-
+    assert_eq!(returned::<String>(&db, Column::Text("v"), &NASTY).await, NASTY);
     let numbers = [i64::MAX, 0, i64::MIN];
-    let sql = format!("SELECT k.n FROM {} k", table(backend, &[Column::Number("n")]));
+    assert_eq!(returned::<i64>(&db, Column::Number("v"), &numbers).await, numbers);
+}
+
+/// Sends `values` as the column `v` and returns what comes back.
+async fn returned<T: TryGetable>(db: &Database, column: Column, values: &[impl Serialize]) -> Vec<T> {
+    let backend = db.get_database_backend();
+    let sql = format!("SELECT k.v FROM {} k", table(backend, &[column]));
     let found = db
-        .query_all_raw(statement(backend, sql, &numbers, []).unwrap())
+        .query_all_raw(statement(backend, sql, values, []).unwrap())
         .await
         .unwrap();
-    let found: Vec<i64> = found.iter().map(|row| row.try_get("", "n").unwrap()).collect();
-    assert_eq!(found, numbers);
+    found.iter().map(|row| row.try_get("", "v").unwrap()).collect()
 }
