@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep};
 use crate::child::{Served, cpu_time};
 use crate::report::{Result, Samples, alternate};
 
-pub(crate) const N_ROUNDS: usize = 7;
-pub(crate) const SECONDS: &str = "4";
+/// Many and short: what slows the machine for a while slows all sides of a round, or few rounds.
+pub(crate) const N_ROUNDS: usize = 15;
+pub(crate) const SECONDS: &str = "2";
 
 /// Connections of a calm client and the milliseconds that each of them pauses between two requests.
 pub(crate) const CALM_CONNECTIONS: &str = "4";
@@ -157,28 +158,36 @@ pub(crate) const HEAD: [&str; 5] = [
     "request",
     "server",
     "requests a second, median (min..max)",
-    "ratio",
+    "ratio in a round",
     "processor us a request",
 ];
 
-/// Adds a row for each side to a table with [`HEAD`]; returns the rate of each as a part of the first one's.
+/// Adds a row for each side to a table with [`HEAD`]; returns the rate of each as a part of the first one's in the same round, the
+/// median of all rounds.
 pub(crate) async fn compare(request: &str, sides: &Sides<'_>, rows: &mut Vec<Vec<String>>) -> Result<Vec<f64>> {
     let mut cpu = vec![Samples::default(); sides.len()];
+    let mut by_round = vec![Vec::new(); sides.len()];
     let rates = alternate(sides.len(), N_ROUNDS, async |side| {
         let (rate, micros) = sides[side].1.run().await?;
         cpu[side].add(micros);
+        by_round[side].push(rate);
         Ok(rate)
     });
     let rates = rates.await?;
-    let ratios: Vec<f64> = rates.iter().map(|rate| rate.median() / rates[0].median()).collect();
+    let ratios = by_round.iter().map(|ours| {
+        // The first round warms up.
+        let rounds = ours.iter().zip(&by_round[0]).skip(1);
+        rounds.map(|(ours, first)| ours / first).collect()
+    });
+    let ratios: Vec<Samples> = ratios.collect();
     for (side, (name, _)) in sides.iter().enumerate() {
         rows.push(vec![
             request.to_owned(),
             (*name).to_owned(),
             rates[side].show(0),
-            format!("{:.2}", ratios[side]),
+            ratios[side].show(2),
             cpu[side].show(1),
         ]);
     }
-    Ok(ratios)
+    Ok(ratios.iter().map(Samples::median).collect())
 }

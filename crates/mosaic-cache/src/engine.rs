@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::{BoxFuture, Either, Ready};
 use mosaic_core::Result;
 
 use crate::CacheKey;
@@ -96,6 +97,11 @@ impl fmt::Debug for Row {
     }
 }
 
+/// What an engine answers: at once where it is in this process, else when the answer has come.
+///
+/// What is read most is read from memory, and a future on the heap would cost more than the reading.
+pub type Answer<'a, T> = Either<Ready<Result<T>>, BoxFuture<'a, Result<T>>>;
+
 /// Holds bytes, counters and codes until their time is over. The three do not share keys.
 #[async_trait]
 pub trait CacheEngine: Send + Sync + 'static {
@@ -103,7 +109,7 @@ pub trait CacheEngine: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable` if the engine does not answer; as for every method.
-    async fn get(&self, key: &CacheKey) -> Result<Option<Row>>;
+    fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>>;
 
     /// Stores bytes for `ttl`, replacing what was there.
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()>;

@@ -10,16 +10,6 @@ pub struct CacheKey(String);
 /// Room that suffices for most.
 const LEN: usize = 64;
 
-/// Measures what is written to it: a part is written twice rather than stored in between.
-struct Length(usize);
-
-impl fmt::Write for Length {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0 += text.len();
-        Ok(())
-    }
-}
-
 impl CacheKey {
     /// Begins the key of what is called `name`.
     pub fn new(name: &'static str) -> Self {
@@ -31,10 +21,13 @@ impl CacheKey {
     /// Adds a part.
     #[must_use]
     pub fn part(mut self, part: impl Display) -> Self {
-        let mut len = Length(0);
+        self.0.push('|');
+        let begin = self.0.len();
         // Nothing here fails.
-        let _ = write!(len, "{part}");
-        let _ = write!(self.0, "|{}:{part}", len.0);
+        let _ = write!(self.0, ":{part}");
+        let len = self.0.len() - begin - 1;
+        // Known only now; what it moves is short.
+        self.0.insert_str(begin, itoa::Buffer::new().format(len));
         self
     }
 

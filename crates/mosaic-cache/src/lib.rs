@@ -13,7 +13,7 @@ mod read_through;
 mod redis;
 
 pub use cache::Cache;
-pub use engine::{CacheEngine, Count, Issued, Redeemed, Row};
+pub use engine::{Answer, CacheEngine, Count, Issued, Redeemed, Row};
 pub use key::CacheKey;
 pub use memory::MemoryEngine;
 pub use read_through::ReadThrough;

@@ -4,18 +4,18 @@
 //! (as Redis does it). Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter. Time is
 //! that of the runtime, so that tests hold it still.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::ready;
+use hashbrown::HashTable;
 use mosaic_core::{Result, Runtime, Timestamp};
 use subtle::ConstantTimeEq as _;
 
-use crate::{CacheEngine, CacheKey, Count, Issued, Redeemed, Row};
+use crate::{Answer, CacheEngine, CacheKey, Count, Issued, Redeemed, Row};
 
 const N_SHARDS: usize = 16;
 /// Entries of each kind that are kept.
@@ -58,56 +58,55 @@ impl MemoryEngine {
 
 #[async_trait]
 impl CacheEngine for MemoryEngine {
-    async fn get(&self, key: &CacheKey) -> Result<Option<Row>> {
+    fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>> {
         let now = self.runtime.now();
-        Ok(self.rows.shard(key).live(key, now).map(|entry| entry.value.clone()))
+        let found = self.rows.place(key).live(now).map(|entry| entry.value.clone());
+        Answer::Left(ready(Ok(found)))
     }
 
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()> {
         let now = self.runtime.now();
-        self.rows.shard(key).put(key, Row::new(value), now, ttl);
+        self.rows.place(key).put(Row::new(value), now, ttl);
         Ok(())
     }
 
     async fn set_if_absent(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<bool> {
         let now = self.runtime.now();
-        let mut shard = self.rows.shard(key);
-        let is_absent = shard.live(key, now).is_none();
+        let mut place = self.rows.place(key);
+        let is_absent = place.live(now).is_none();
         if is_absent {
-            shard.put(key, Row::new(value), now, ttl);
+            place.put(Row::new(value), now, ttl);
         }
         Ok(is_absent)
     }
 
     async fn replace(&self, key: &CacheKey, expected: &Bytes, value: Bytes, ttl: Duration) -> Result<bool> {
         let now = self.runtime.now();
-        let mut shard = self.rows.shard(key);
-        let is_expected = shard
-            .live(key, now)
-            .is_some_and(|entry| entry.value.bytes() == expected);
+        let mut place = self.rows.place(key);
+        let is_expected = place.live(now).is_some_and(|entry| entry.value.bytes() == expected);
         if is_expected {
-            shard.put(key, Row::new(value), now, ttl);
+            place.put(Row::new(value), now, ttl);
         }
         Ok(is_expected)
     }
 
     async fn remove(&self, key: &CacheKey) -> Result<()> {
-        self.rows.shard(key).remove(key.as_str());
-        self.counters.shard(key).remove(key.as_str());
+        self.rows.place(key).remove();
+        self.counters.place(key).remove();
         Ok(())
     }
 
     async fn increment(&self, key: &CacheKey, by: i64, ttl: Duration) -> Result<Count> {
         let now = self.runtime.now();
-        let mut shard = self.counters.shard(key);
-        if let Some(entry) = shard.live(key, now) {
+        let mut place = self.counters.place(key);
+        if let Some(entry) = place.live(now) {
             entry.value = entry.value.saturating_add(by);
             return Ok(Count {
                 value: entry.value,
                 remaining: entry.expires.since(now),
             });
         }
-        shard.put(key, by, now, ttl);
+        place.put(by, now, ttl);
         Ok(Count {
             value: by,
             remaining: ttl,
@@ -116,8 +115,8 @@ impl CacheEngine for MemoryEngine {
 
     async fn counter(&self, key: &CacheKey) -> Result<Option<Count>> {
         let now = self.runtime.now();
-        let mut shard = self.counters.shard(key);
-        Ok(shard.live(key, now).map(|entry| Count {
+        let mut place = self.counters.place(key);
+        Ok(place.live(now).map(|entry| Count {
             value: entry.value,
             remaining: entry.expires.since(now),
         }))
@@ -132,8 +131,8 @@ impl CacheEngine for MemoryEngine {
         tries: u32,
     ) -> Result<Issued> {
         let now = self.runtime.now();
-        let mut shard = self.codes.shard(key);
-        if let Some(entry) = shard.live(key, now) {
+        let mut place = self.codes.place(key);
+        if let Some(entry) = place.live(now) {
             let age = now.since(entry.value.issued);
             if age < every {
                 return Ok(Issued::TooSoon {
@@ -141,23 +140,19 @@ impl CacheEngine for MemoryEngine {
                 });
             }
         }
-        shard.put(
-            key,
-            Code {
-                code: code.to_owned(),
-                issued: now,
-                tries_left: tries,
-            },
-            now,
-            ttl,
-        );
+        let code = Code {
+            code: code.to_owned(),
+            issued: now,
+            tries_left: tries,
+        };
+        place.put(code, now, ttl);
         Ok(Issued::Issued)
     }
 
     async fn redeem_code(&self, key: &CacheKey, code: &str) -> Result<Redeemed> {
         let now = self.runtime.now();
-        let mut shard = self.codes.shard(key);
-        let Some(entry) = shard.live(key, now) else {
+        let mut place = self.codes.place(key);
+        let Some(entry) = place.live(now) else {
             return Ok(Redeemed::Wrong);
         };
         if entry.value.tries_left == 0 {
@@ -201,23 +196,35 @@ impl<V> Default for Table<V> {
 }
 
 impl<V> Table<V> {
-    fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard<V>> {
-        let hash = self.hasher.hash_one(key.as_str());
+    /// Finds where `key` belongs: its shard, which nobody else has until the place is dropped.
+    fn place<'a>(&'a self, key: &'a CacheKey) -> Place<'a, V> {
+        let key = key.as_str();
+        let hash = self.hasher.hash_one(key);
         // The remainder is below the number of shards.
         let index = (hash % N_SHARDS as u64) as usize;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        Place { shard, key, hash }
     }
+}
+
+struct Place<'a, V> {
+    shard: MutexGuard<'a, Shard<V>>,
+    key: &'a str,
+    hash: u64,
 }
 
 #[derive(Debug)]
 struct Shard<V> {
-    entries: HashMap<String, Entry<V>>,
+    entries: HashTable<Entry<V>>,
     size_bytes: usize,
-    clock: AtomicU64,
+    /// Counts uses.
+    clock: u64,
 }
 
 #[derive(Debug)]
 struct Entry<V> {
+    key: Box<str>,
+    hash: u64,
     value: V,
     expires: Timestamp,
     used: u64,
@@ -226,9 +233,9 @@ struct Entry<V> {
 impl<V> Default for Shard<V> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashTable::new(),
             size_bytes: 0,
-            clock: AtomicU64::new(0),
+            clock: 0,
         }
     }
 }
@@ -257,62 +264,84 @@ impl Weigh for Code {
     }
 }
 
-impl<V: Weigh> Shard<V> {
-    fn live(&mut self, key: &CacheKey, now: Timestamp) -> Option<&mut Entry<V>> {
-        let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        let entry = self.entries.get_mut(key.as_str()).filter(|entry| entry.expires > now)?;
+impl<V: Weigh> Place<'_, V> {
+    fn live(&mut self, now: Timestamp) -> Option<&mut Entry<V>> {
+        let used = self.shard.tick();
+        let found = self.shard.entries.find_mut(self.hash, |entry| *entry.key == *self.key);
+        let entry = found.filter(|entry| entry.expires > now)?;
         entry.used = used;
         Some(entry)
     }
 
-    fn put(&mut self, key: &CacheKey, value: V, now: Timestamp, ttl: Duration) {
-        self.remove(key.as_str());
-        let size_bytes = cost(key.as_str(), &value);
+    fn put(&mut self, value: V, now: Timestamp, ttl: Duration) {
+        self.remove();
+        let entry = Entry {
+            key: self.key.into(),
+            hash: self.hash,
+            value,
+            expires: now.plus(ttl),
+            used: self.shard.tick(),
+        };
+        self.shard.put(entry, now);
+    }
+
+    fn remove(&mut self) {
+        self.shard.remove(self.hash, self.key);
+    }
+}
+
+impl<V: Weigh> Shard<V> {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Stores an entry that is not there yet.
+    fn put(&mut self, entry: Entry<V>, now: Timestamp) {
+        let size_bytes = entry.size_bytes();
         if size_bytes > BYTES_MAX / N_SHARDS {
             return;
         }
         while self.entries.len() >= ENTRIES_MAX / N_SHARDS || self.size_bytes + size_bytes > BYTES_MAX / N_SHARDS {
             self.make_room(now);
         }
-        let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        let expires = now.plus(ttl);
         self.size_bytes += size_bytes;
-        self.entries
-            .insert(key.as_str().to_owned(), Entry { value, expires, used });
+        self.entries.insert_unique(entry.hash, entry, |entry| entry.hash);
     }
 
-    fn remove(&mut self, key: &str) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.size_bytes -= cost(key, &entry.value);
+    fn remove(&mut self, hash: u64, key: &str) {
+        if let Ok(found) = self.entries.find_entry(hash, |entry| *entry.key == *key) {
+            let (entry, _) = found.remove();
+            self.size_bytes -= entry.size_bytes();
         }
     }
 
     fn forget_over(&mut self, now: Timestamp) {
-        let is_over = |(_, entry): &(&String, &Entry<V>)| entry.expires <= now;
-        let over: Vec<String> = self
-            .entries
-            .iter()
-            .filter(is_over)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in over {
-            self.remove(&key);
-        }
+        let size_bytes = &mut self.size_bytes;
+        self.entries.retain(|entry| {
+            let is_over = entry.expires <= now;
+            if is_over {
+                *size_bytes -= entry.size_bytes();
+            }
+            !is_over
+        });
     }
 
     fn make_room(&mut self, now: Timestamp) {
         let sample = self.entries.iter().take(SAMPLE);
         let victim = sample
-            .min_by_key(|(_, entry)| (entry.expires > now, entry.used))
-            .map(|(key, _)| key.clone());
-        if let Some(key) = victim {
-            self.remove(&key);
+            .min_by_key(|entry| (entry.expires > now, entry.used))
+            .map(|entry| (entry.hash, entry.key.clone()));
+        if let Some((hash, key)) = victim {
+            self.remove(hash, &key);
         }
     }
 }
 
-fn cost(key: &str, value: &impl Weigh) -> usize {
-    ENTRY_BYTES + key.len() + value.size_bytes()
+impl<V: Weigh> Entry<V> {
+    fn size_bytes(&self) -> usize {
+        ENTRY_BYTES + self.key.len() + self.value.size_bytes()
+    }
 }
 
 #[cfg(test)]
@@ -354,7 +383,7 @@ mod tests {
         }
         for shard in &engine.rows.shards {
             let shard = shard.lock().unwrap();
-            let kept: usize = shard.entries.values().map(|entry| entry.value.bytes().len()).sum();
+            let kept: usize = shard.entries.iter().map(|entry| entry.value.bytes().len()).sum();
             assert!(
                 kept <= shard.size_bytes && shard.size_bytes <= BYTES_MAX / N_SHARDS,
                 "{kept}"

@@ -11,7 +11,7 @@ use mosaic_core::{Error, Result};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, FromRedisValue, RedisError, Script, ScriptInvocation};
 
-use crate::{CacheEngine, CacheKey, Count, Issued, Redeemed, Row};
+use crate::{Answer, CacheEngine, CacheKey, Count, Issued, Redeemed, Row};
 
 /// Longest wait for an answer.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(200);
@@ -146,10 +146,12 @@ fn left(millis: i64) -> Duration {
 
 #[async_trait]
 impl CacheEngine for RedisEngine {
-    async fn get(&self, key: &CacheKey) -> Result<Option<Row>> {
+    fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>> {
         let mut connection = self.connection.clone();
-        let value: Option<Vec<u8>> = timed(connection.get(row(key))).await?;
-        Ok(value.map(|value| Row::new(value.into())))
+        Answer::Right(Box::pin(async move {
+            let value: Option<Vec<u8>> = timed(connection.get(row(key))).await?;
+            Ok(value.map(|value| Row::new(value.into())))
+        }))
     }
 
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()> {

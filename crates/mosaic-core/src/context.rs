@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{AccountId, Error, Result, Runtime, Secret, hex, push_hex};
+use crate::{AccountId, Error, Result, Runtime, Secret, hex, put_hex};
 
 /// Who stands behind a call.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +59,7 @@ impl Trace {
 
     /// Reads a `traceparent` header; `None` if it is not one of version 00.
     pub fn parse(traceparent: &str) -> Option<Self> {
-        let bytes: &[u8; 55] = traceparent.as_bytes().try_into().ok()?;
+        let bytes: &[u8; Self::TRACEPARENT_LEN] = traceparent.as_bytes().try_into().ok()?;
         let is_parted = bytes.starts_with(b"00-") && bytes[35] == b'-' && bytes[52] == b'-';
         let (trace_id, span_id, flags) = (digits(&bytes[3..35])?, digits(&bytes[36..52])?, digits(&bytes[53..])?);
         let is_named = trace_id != 0 && span_id != 0;
@@ -70,20 +70,33 @@ impl Trace {
         })
     }
 
+    /// Bytes of a `traceparent` header.
+    pub const TRACEPARENT_LEN: usize = 55;
+
     /// Returns the `traceparent` header.
-    pub fn to_traceparent(self) -> String {
-        let mut text = String::with_capacity(55);
-        text.push_str("00-");
-        push_hex(&mut text, self.trace_id.to_be_bytes());
-        text.push('-');
-        push_hex(&mut text, self.span_id.to_be_bytes());
-        text.push_str(if self.sampled { "-01" } else { "-00" });
-        text
+    pub fn traceparent(self) -> Traceparent {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        put_hex(&mut text[3..35], self.trace_id.to_be_bytes());
+        put_hex(&mut text[36..52], self.span_id.to_be_bytes());
+        text[54] += u8::from(self.sampled);
+        Traceparent(text)
     }
 
     /// Returns the request id that people quote: the trace id in hexadecimal.
     pub fn request_id(self) -> String {
         hex(self.trace_id.to_be_bytes())
+    }
+}
+
+/// The text of a `traceparent` header, without a block of memory for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Traceparent([u8; Trace::TRACEPARENT_LEN]);
+
+impl Traceparent {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        // Digits and dashes are text.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -305,7 +318,7 @@ mod tests {
     #[test]
     fn a_traceparent_survives_print_and_parse() {
         let trace = Trace::start(&Runtime::system());
-        assert_eq!(Trace::parse(&trace.to_traceparent()), Some(trace));
+        assert_eq!(Trace::parse(trace.traceparent().as_str()), Some(trace));
     }
 
     #[test]

@@ -4,16 +4,17 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Returns `bytes` as lower-case digits, two for each.
 pub fn hex(bytes: impl AsRef<[u8]>) -> String {
-    let mut text = String::with_capacity(2 * bytes.as_ref().len());
-    push_hex(&mut text, bytes);
-    text
+    let bytes = bytes.as_ref();
+    let mut digits = vec![0; 2 * bytes.len()];
+    put_hex(&mut digits, bytes);
+    // Digits are text.
+    String::from_utf8(digits).unwrap_or_default()
 }
 
-/// Appends what [`hex`] returns.
-pub fn push_hex(text: &mut String, bytes: impl AsRef<[u8]>) {
-    for byte in bytes.as_ref() {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+/// Writes what [`hex`] returns into the first places of `digits`: for what needs no block of memory.
+pub fn put_hex(digits: &mut [u8], bytes: impl AsRef<[u8]>) {
+    for (place, byte) in digits.chunks_exact_mut(2).zip(bytes.as_ref()) {
+        place.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
     }
 }
 

@@ -22,7 +22,7 @@ pub use descriptor::{
     Access, DEFAULT_TIMEOUT, Envelope, HttpBinding, MethodDescriptor, Rate, ServiceDescriptor, Shape,
 };
 pub use error::{Code, Error, Result, Violation};
-pub use hex::{hex, push_hex};
+pub use hex::{hex, put_hex};
 pub use random::{Random, SPLIT_MIX_STEP, SeededRandom, SystemRandom, fraction, split_mix};
 pub use runtime::{AccountId, Runtime};
 pub use secret::Secret;

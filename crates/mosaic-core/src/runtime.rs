@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use crate::random::{Random, SPLIT_MIX_STEP, SystemRandom, fraction, split_mix};
 use crate::{Clock, SystemClock, Timestamp, hex};
 
@@ -16,11 +18,12 @@ use crate::{Clock, SystemClock, Timestamp, hex};
 #[derive(Debug, Clone)]
 pub struct Runtime(Arc<Parts>);
 
+/// What is written lies apart from what is only read, which every processor keeps.
 #[derive(Debug)]
 struct Parts {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    last_id: AtomicU64,
+    last_id: CachePadded<AtomicU64>,
     traces: Traces,
 }
 
@@ -29,7 +32,7 @@ struct Parts {
 #[derive(Debug, Default)]
 struct Traces {
     start: OnceLock<[u64; 3]>,
-    n_drawn: AtomicU64,
+    n_drawn: CachePadded<AtomicU64>,
 }
 
 impl Runtime {
@@ -43,7 +46,7 @@ impl Runtime {
         Self(Arc::new(Parts {
             clock,
             random,
-            last_id: AtomicU64::new(0),
+            last_id: CachePadded::default(),
             traces: Traces::default(),
         }))
     }

@@ -1,13 +1,13 @@
 //! The border of one process, put together.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use http::{HeaderValue, Method, header};
-use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime};
+use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime, StopSignal};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::layers::{AddressLimiter, Meters};
@@ -26,6 +26,9 @@ pub struct Edge {
     pub(crate) in_flight: AtomicUsize,
     pub(crate) addresses: AddressLimiter,
     pub(crate) meters: Meters,
+    /// Tells that the process is to end, once somebody listens. Here, and not with each request: a clone for each would have all
+    /// processors count on one counter.
+    pub(crate) stop: OnceLock<StopSignal>,
     uploads: Vec<&'static str>,
     openapi: String,
 }
@@ -126,6 +129,7 @@ impl EdgeBuilder {
             authenticator,
             addresses: AddressLimiter::default(),
             meters: Meters::default(),
+            stop: OnceLock::new(),
             openapi: openapi::merge(&self.documents)?,
             entries: self.entries,
             uploads: self.uploads,

@@ -12,41 +12,29 @@ use serde_json::json;
 use crate::Output;
 
 /// Renders a success of a method with the envelope `style`; `ok_message` replaces the style's own, if not empty.
-pub fn render_ok(style: Envelope, ok_message: &str, output: Output) -> Response {
-    let (number, message) = match style {
-        Envelope::Plain => ("", ""),
-        Envelope::Content => ("0", if ok_message.is_empty() { "OK" } else { ok_message }),
-        Envelope::Homestay => ("200", if ok_message.is_empty() { "OK" } else { ok_message }),
+pub fn render_ok(style: Envelope, ok_message: &str, mut output: Output) -> Response {
+    let number = match style {
+        Envelope::Plain => None,
+        Envelope::Content => Some("0"),
+        Envelope::Homestay => Some("200"),
     };
-    let body = if number.is_empty() {
-        output.json
-    } else {
-        wrap(number, message, output.json)
+    let message = if ok_message.is_empty() { "OK" } else { ok_message };
+    let headers = std::mem::take(&mut output.headers);
+    let body = match number {
+        None => output.into_body(),
+        Some(number) => output.into_wrapped(|out| {
+            write!(out, "{{\"code\":{number},\"msg\":")?;
+            serde_json::to_writer(&mut *out, message)?;
+            out.write_all(b",\"data\":")
+        }),
     };
     let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in output.headers {
-        headers.append(name, value);
+    let into = response.headers_mut();
+    into.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in headers {
+        into.append(name, value);
     }
     response
-}
-
-fn wrap(number: &str, message: &str, mut json: Vec<u8>) -> Vec<u8> {
-    // A message without fields is "nothing", not an empty object, for the clients of the enveloped styles.
-    if json == b"{}" {
-        json = b"null".to_vec();
-    }
-    let mut front = Vec::with_capacity(2 * message.len() + 32);
-    front.extend_from_slice(b"{\"code\":");
-    front.extend_from_slice(number.as_bytes());
-    front.extend_from_slice(b",\"msg\":");
-    // A text can be written, and memory takes it.
-    let _ = serde_json::to_writer(&mut front, message);
-    front.extend_from_slice(b",\"data\":");
-    json.push(b'}');
-    json.splice(..0, front);
-    json
 }
 
 /// Renders `error` in the envelope `style`; `request_id` is what people quote to us.
@@ -172,6 +160,15 @@ mod tests {
             text(render_ok(Envelope::Content, "发送\"成功", nothing)).await,
             r#"{"code":0,"msg":"发送\"成功","data":null}"#
         );
+        // Around the length of the room that answers leave for an envelope.
+        for len in 0..100 {
+            let message = "m".repeat(len);
+            let said = if message.is_empty() { "OK" } else { &message };
+            assert_eq!(
+                text(render_ok(Envelope::Content, &message, output())).await,
+                format!(r#"{{"code":0,"msg":"{said}","data":{{"id":1}}}}"#)
+            );
+        }
     }
 
     #[tokio::test]

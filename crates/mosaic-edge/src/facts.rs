@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use mosaic_core::{Origin, Runtime, StopSignal, Trace};
+use mosaic_core::{Origin, Runtime, Trace};
 
 use crate::listen::Arrival;
 
@@ -15,8 +15,6 @@ pub struct Facts {
     pub trace: Trace,
     /// Address and agent of the client.
     pub origin: Origin,
-    /// Tells streamed answers that the process is to end.
-    pub(crate) draining: Option<StopSignal>,
 }
 
 impl Facts {
@@ -27,9 +25,8 @@ impl Facts {
         let trace = text("traceparent")
             .and_then(Trace::parse)
             .unwrap_or_else(|| Trace::start(runtime));
-        let (peer, draining) = arrival.map(|arrival| (arrival.peer, arrival.draining)).unzip();
-        let ip = peer.map(|peer| {
-            let peer = peer.ip().to_canonical();
+        let ip = arrival.map(|arrival| {
+            let peer = arrival.peer.ip().to_canonical();
             if trusted.contains(&peer) {
                 forwarded(text("x-forwarded-for"), trusted).unwrap_or(peer)
             } else {
@@ -40,7 +37,6 @@ impl Facts {
         Self {
             trace,
             origin: Origin { ip, user_agent },
-            draining,
         }
     }
 }
@@ -55,8 +51,6 @@ fn forwarded(list: Option<&str>, trusted: &[IpAddr]) -> Option<IpAddr> {
 mod tests {
     use std::net::SocketAddr;
 
-    use mosaic_core::TaskGroup;
-
     use super::*;
 
     #[test]
@@ -68,7 +62,6 @@ mod tests {
             headers.insert("x-forwarded-for", header.parse().unwrap());
             let arrival = Arrival {
                 peer: SocketAddr::new(peer.parse().unwrap(), 1),
-                draining: TaskGroup::new(|_| {}).stop_signal(),
                 has_two_lengths: false,
             };
             let facts = Facts::read(&Runtime::system(), &headers, Some(arrival), &trusted);

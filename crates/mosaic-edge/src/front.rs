@@ -13,7 +13,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderValue, Method, header};
-use mosaic_core::{Error, Result};
+use mosaic_core::{Error, Result, StopSignal};
 use tower::ServiceExt as _;
 use tower_http::cors::CorsLayer;
 
@@ -70,6 +70,16 @@ impl Front {
             others,
             cors,
         })))
+    }
+
+    /// Hears from `stop` that the process is to end; from the first one, if there are several.
+    pub(crate) fn stop_with(&self, stop: StopSignal) {
+        let _ = self.0.edge.stop.set(stop);
+    }
+
+    /// Is the process to end?
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.edge.stop.get().is_some_and(StopSignal::is_stopping)
     }
 
     /// Answers a request.

@@ -32,6 +32,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Serves `front` on `listener` until `stop`, then drains connections for at most `grace`.
 pub async fn listen(listener: TcpListener, front: Front, config: EdgeConfig, mut stop: StopSignal, grace: Duration) {
     let connections = TaskGroup::new(|panic| tracing::error!(task = panic.task, panic.message, "connection panicked"));
+    front.stop_with(connections.stop_signal());
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let by_ip = Arc::new(ByAddress::default());
     let patience = Patience {
@@ -124,8 +125,6 @@ fn max_connections_of(ip: IpAddr, config: &EdgeConfig) -> usize {
 pub(crate) struct Arrival {
     /// Who is at the other end.
     pub(crate) peer: SocketAddr,
-    /// Tells streamed answers that the process is to end.
-    pub(crate) draining: StopSignal,
     /// The head has more than one Content-Length line.
     pub(crate) has_two_lengths: bool,
 }
@@ -188,18 +187,16 @@ impl Connection {
     async fn converse(&self, stream: TcpStream, front: Front, watch: &Arc<Watch>, is_http2: bool) {
         let peer = self.peer;
         let seen = watch.clone();
-        let draining = self.stop.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let working = seen.work();
             let arrival = Arrival {
                 peer,
-                draining: draining.clone(),
                 has_two_lengths: !is_http2 && seen.takes_two_lengths(),
             };
-            let (front, draining) = (front.clone(), draining.clone());
+            let front = front.clone();
             async move {
                 let mut response = front.answer(request.map(body_of), Some(arrival)).await;
-                if !is_http2 && draining.is_stopping() {
+                if !is_http2 && front.is_stopping() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }

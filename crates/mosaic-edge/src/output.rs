@@ -1,13 +1,15 @@
 //! What a generated route answers, before its envelope.
 
 use std::cell::RefCell;
+use std::io::{self, Write};
 
+use bytes::{Buf as _, Bytes};
 use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use mosaic_core::{Error, Result};
 use serde::Serialize;
 
-/// Room for what an envelope puts around an answer.
-const ENVELOPE_LEN: usize = 64;
+/// Room before an answer for what an envelope puts there, so that nothing is moved for it.
+const ROOM: usize = 64;
 /// What a thread keeps to write in, at most.
 const SCRATCH_MAX: usize = 256 << 10;
 
@@ -19,8 +21,8 @@ thread_local! {
 /// JSON and headers of an answer.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// The JSON text of the message, or of the field that the contract names as the body.
-    pub json: Vec<u8>,
+    /// [`ROOM`], then the JSON text of the message, or of the field that the contract names as the body.
+    text: Vec<u8>,
     /// Headers from fields that the contract binds to one.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -50,16 +52,54 @@ impl Output {
             scratch.clear();
             // The bytes are serde_json's; texts are looked through many characters at a time.
             sonic_rs::to_writer(&mut *scratch, body).map_err(Error::internal)?;
-            let mut json = Vec::with_capacity(scratch.len() + ENVELOPE_LEN);
-            json.extend_from_slice(scratch);
+            // One more for the end of an envelope.
+            let mut text = Vec::with_capacity(ROOM + scratch.len() + 1);
+            text.resize(ROOM, b' ');
+            text.extend_from_slice(scratch);
             if scratch.capacity() > SCRATCH_MAX {
                 *scratch = Vec::new();
             }
             Ok(Self {
-                json,
+                text,
                 headers: Vec::new(),
             })
         })
+    }
+
+    /// Returns the JSON text.
+    pub fn text(&self) -> &[u8] {
+        &self.text[ROOM..]
+    }
+
+    /// Returns the JSON text as the body of an answer.
+    pub(crate) fn into_body(self) -> Bytes {
+        let mut body = Bytes::from(self.text);
+        body.advance(ROOM);
+        body
+    }
+
+    /// Returns the JSON text between what `before` writes and a closing brace.
+    pub(crate) fn into_wrapped(mut self, before: impl Fn(&mut dyn Write) -> io::Result<()>) -> Bytes {
+        // A message without fields is "nothing", not an empty object, for the clients of the enveloped styles.
+        if self.text() == b"{}" {
+            self.text.truncate(ROOM);
+            self.text.extend_from_slice(b"null");
+        }
+        let mut room = &mut self.text[..ROOM];
+        if before(&mut room).is_err() {
+            // It is longer than the room. Memory takes it.
+            let mut longer = Vec::new();
+            let _ = before(&mut longer);
+            longer.extend_from_slice(self.text());
+            longer.push(b'}');
+            return longer.into();
+        }
+        let n_left = room.len();
+        self.text.copy_within(..ROOM - n_left, n_left);
+        self.text.push(b'}');
+        let mut body = Bytes::from(self.text);
+        body.advance(n_left);
+        body
     }
 
     /// Adds the header `name`; an empty text sends none.
@@ -142,7 +182,7 @@ mod tests {
         let body = (texts, numbers, map, true, 'é', ());
         let output = Output::json(&body).unwrap();
         assert_eq!(
-            String::from_utf8(output.json).unwrap(),
+            str::from_utf8(output.text()).unwrap(),
             serde_json::to_string(&body).unwrap()
         );
     }

@@ -136,7 +136,7 @@ impl Routes {
         let call = Arc::new((decode, call));
         self.add(method, binding, move |edge, facts, variables, request| {
             let (steps, encode) = (call.clone(), encode.clone());
-            let draining = facts.draining.clone();
+            let draining = edge.stop.get().cloned();
             Box::pin(answer(
                 edge,
                 method,
@@ -323,7 +323,7 @@ fn events<R: Send + 'static>(
 
 fn event(item: Result<Output>) -> Event {
     match item {
-        Ok(output) => Event::default().data(String::from_utf8_lossy(&output.json)),
+        Ok(output) => Event::default().data(String::from_utf8_lossy(output.text())),
         Err(error) => {
             let body = serde_json::json!({"reason": error.reason(), "message": error.message()});
             Event::default().event("error").data(body.to_string())

@@ -4,6 +4,7 @@
 //! that is kept open and silent. The watchdog knows three states of a connection, from two observations: the first byte
 //! after a silence (seen by the socket wrapper) and requests that are worked on (seen by the service).
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -173,6 +174,14 @@ impl HeadScan {
     }
 }
 
+/// An answer up to this length leaves as one piece: to gather its head and its body costs the kernel more than to copy them costs us.
+const PIECE_MAX: usize = 8 << 10;
+
+thread_local! {
+    /// Where this thread puts a piece together.
+    static PIECE: Cell<Vec<u8>> = Cell::default();
+}
+
 impl WatchedStream {
     pub(crate) fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
         Self {
@@ -219,7 +228,16 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let len = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if len > PIECE_MAX {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        }
+        let mut piece = PIECE.take();
+        piece.clear();
+        bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
+        let written = Pin::new(&mut self.stream).poll_write(cx, &piece);
+        PIECE.set(piece);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

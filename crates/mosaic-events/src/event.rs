@@ -5,16 +5,18 @@
 //! without reading it. Limits are checked where a message is made, so that nothing is stored that cannot be delivered.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use mosaic_core::{Context, Error, Result, Runtime, Timestamp, Trace, hex};
-use serde::Serialize;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use mosaic_core::{Context, Error, Result, Runtime, Timestamp, Trace, hex, put_hex};
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
+use crate::headers::Headers;
 use crate::names::TopicName;
 
 /// Most bytes of a payload. Brokers take 1 MiB with everything around it; who has more publishes where it is.
@@ -27,8 +29,6 @@ pub const NAME_MAX: usize = 100;
 pub const HEADERS_MAX: usize = 32;
 /// Most bytes of all headers of a message together.
 pub const HEADER_BYTES_MAX: usize = 8 << 10;
-/// Name of the header with the W3C trace context.
-pub const TRACEPARENT: &str = "traceparent";
 
 /// Something that happened.
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -83,6 +83,16 @@ impl EventId {
     }
 }
 
+/// As it is displayed.
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut digits = [0; 32];
+        put_hex(&mut digits, self.0.to_be_bytes());
+        // Digits are text.
+        serializer.serialize_str(std::str::from_utf8(&digits).unwrap_or_default())
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_hex())
@@ -101,9 +111,6 @@ impl FromStr for EventId {
     }
 }
 
-/// What travels beside a payload: a name and a text.
-pub type Header = (Cow<'static, str>, String);
-
 /// What a [`Message`] holds.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
@@ -117,8 +124,8 @@ pub struct Record {
     pub key: String,
     /// The event as JSON.
     pub payload: Bytes,
-    /// What travels beside it, e.g. [`TRACEPARENT`].
-    pub headers: Vec<Header>,
+    /// What travels beside it, e.g. its trace.
+    pub headers: Headers,
     /// When it was published, by the publisher's clock.
     pub at: Timestamp,
 }
@@ -164,12 +171,8 @@ impl Message {
             topic,
             name: Cow::Borrowed(E::NAME),
             key: event.key(),
-            // At its length: it is kept for a while, with many others.
-            payload: serde_json::to_vec(event)
-                .map_err(Error::internal)?
-                .into_boxed_slice()
-                .into(),
-            headers: vec![(Cow::Borrowed(TRACEPARENT), cx.trace().to_traceparent())],
+            payload: payload_of(event)?,
+            headers: Headers::of(cx.trace()),
             at: cx.runtime().now(),
         });
         message.check()?;
@@ -191,11 +194,10 @@ impl Message {
     /// # Errors
     /// `EVENT_TOO_LARGE` for a payload or headers above the limit, `EVENT_INVALID` for a key or name that is none.
     pub fn check(&self) -> Result<()> {
-        let n_header_bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if self.payload.len() > PAYLOAD_MAX {
             return Err(too_large("an event has at most 256 KiB"));
         }
-        if self.headers.len() > HEADERS_MAX || n_header_bytes > HEADER_BYTES_MAX {
+        if self.headers.len() > HEADERS_MAX || self.headers.n_bytes() > HEADER_BYTES_MAX {
             return Err(too_large("an event has at most 32 headers of 8 KiB in all"));
         }
         let is_plain = |text: &str| text.bytes().all(|b| matches!(b, b' '..=b'~'));
@@ -209,28 +211,43 @@ impl Message {
         Ok(())
     }
 
-    /// Returns the value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(theirs, _)| theirs == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
     /// Returns the context to handle the event in: the trace goes on, the event's id is the idempotency key.
     pub fn context(&self, runtime: &Runtime) -> Context {
-        let trace = self.header(TRACEPARENT).and_then(Trace::parse);
-        Context::resume(runtime, trace.unwrap_or_else(|| Trace::start(runtime)))
-            .with_idempotency_key(Some(self.id.to_hex().into()))
+        context_of(self.id, self.headers.trace(), runtime)
     }
 
     /// Returns about how many bytes it takes.
     pub fn n_bytes(&self) -> usize {
-        let n_header_bytes: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| 4 + name.len() + value.len())
-            .sum();
+        let n_header_bytes = 4 * self.headers.len() + self.headers.n_bytes();
         40 + self.name.len() + self.key.len() + self.payload.len() + n_header_bytes
     }
+}
+
+/// See [`Message::context`].
+pub(crate) fn context_of(id: EventId, trace: Option<Trace>, runtime: &Runtime) -> Context {
+    Context::resume(runtime, trace.unwrap_or_else(|| Trace::start(runtime)))
+        .with_idempotency_key(Some(id.to_hex().into()))
+}
+
+thread_local! {
+    /// What is left of the block that the payloads of this thread are written to.
+    static BLOCK: Cell<BytesMut> = Cell::default();
+}
+
+/// Bytes of a block; whoever keeps one event of it keeps them all.
+const BLOCK_LEN: usize = 16 << 10;
+
+/// Writes an event behind the one before: many are kept for a while, and read in this order.
+fn payload_of(event: &impl Serialize) -> Result<Bytes> {
+    let mut block = BLOCK.take();
+    if block.capacity() == 0 {
+        block = BytesMut::with_capacity(BLOCK_LEN);
+    }
+    let written = serde_json::to_writer((&mut block).writer(), event);
+    let payload = block.split().freeze();
+    BLOCK.set(block);
+    written.map_err(Error::internal)?;
+    Ok(payload)
 }
 
 /// Payloads may hold what must not be in a log.
@@ -260,7 +277,7 @@ mod tests {
             name: "user.registered".into(),
             key: "7".to_owned(),
             payload: Bytes::from_static(b"{}"),
-            headers: Vec::new(),
+            headers: Headers::default(),
             at: Timestamp::EPOCH,
         })
     }
@@ -286,13 +303,37 @@ mod tests {
         check(|m| m.key = "京A·12345".to_owned(), None);
         check(|m| m.name = "".into(), Some("EVENT_INVALID"));
         check(
-            |m| m.headers = vec![("".into(), String::new()); 33],
+            |m| m.headers = vec![("".into(), String::new()); 33].into_iter().collect(),
             Some("EVENT_TOO_LARGE"),
         );
         check(
-            |m| m.headers = vec![("h".repeat(100).into(), "v".repeat(8100))],
+            |m| m.headers.push("h".repeat(100), "v".repeat(8100)),
             Some("EVENT_TOO_LARGE"),
         );
+    }
+
+    #[test]
+    fn payloads_of_one_block_are_each_their_own() {
+        struct Broken;
+        impl Serialize for Broken {
+            fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                use serde::ser::{Error as _, SerializeSeq as _};
+                serializer.serialize_seq(None)?.serialize_element("begun")?;
+                Err(S::Error::custom("broken"))
+            }
+        }
+        let texts = (0..2000).map(|n| match n % 100 {
+            7 => "large".repeat(BLOCK_LEN),
+            n => "x".repeat(n),
+        });
+        let payloads = texts.clone().map(|text| {
+            assert!(payload_of(&Broken).is_err());
+            payload_of(&text).unwrap()
+        });
+        let payloads: Vec<_> = payloads.collect();
+        for (text, payload) in texts.zip(payloads) {
+            assert_eq!(serde_json::from_slice::<String>(&payload).unwrap(), text);
+        }
     }
 
     #[test]
@@ -307,9 +348,9 @@ mod tests {
         let runtime = Runtime::system();
         let cx = Context::new(&runtime);
         let mut message = message();
-        message.headers = vec![(TRACEPARENT.into(), cx.trace().to_traceparent())];
+        message.headers = Headers::of(cx.trace());
         assert_eq!(message.context(&runtime).trace().trace_id, cx.trace().trace_id);
-        message.headers.clear();
+        message.headers = Headers::default();
         assert_ne!(message.context(&runtime).trace().trace_id, cx.trace().trace_id);
     }
 }

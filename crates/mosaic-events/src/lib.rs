@@ -14,6 +14,7 @@ mod broker;
 mod bus;
 mod consumer;
 mod event;
+mod headers;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod log;
@@ -37,9 +38,8 @@ pub use consumer::{
     Arrived, BatchSize, ConsumerOptions, Consumers, DeadLetter, DeadLetters, Group, Handle, HandleBatch, HandleBatchIn,
     HandleIn, Inbox, Listener, Running,
 };
-pub use event::{
-    Event, EventId, HEADER_BYTES_MAX, HEADERS_MAX, Header, KEY_MAX, Message, NAME_MAX, PAYLOAD_MAX, Record, TRACEPARENT,
-};
+pub use event::{Event, EventId, HEADER_BYTES_MAX, HEADERS_MAX, KEY_MAX, Message, NAME_MAX, PAYLOAD_MAX, Record};
+pub use headers::{Header, Headers, TRACEPARENT};
 pub use log::{BUS_MIGRATIONS, LogBus, LogBusOptions};
 pub use names::{GroupName, TopicName};
 pub use outbox::{Outbox, OutboxDeadLetter, Pass, Relay, RelayOptions, StoredTask, TaskSink};

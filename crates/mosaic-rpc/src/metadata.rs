@@ -29,7 +29,11 @@ pub(crate) fn write(cx: &Context) -> HeaderMap {
             headers.insert(name, value);
         }
     };
-    put(TRACEPARENT, cx.trace().to_traceparent(), Varies::ByRequest);
+    put(
+        TRACEPARENT,
+        cx.trace().traceparent().as_str().to_owned(),
+        Varies::ByRequest,
+    );
     if let Some(remaining) = cx.remaining() {
         put(TIMEOUT, timeout_text(remaining), Varies::ByRequest);
     }

@@ -52,14 +52,14 @@ pub fn table(backend: DbBackend, columns: &[Column]) -> String {
     }
 }
 
-/// Makes a statement of a text with one [`table`] and its rows, tuples or plain values; and of what comes behind it in the text.
+/// Makes a statement of a text with one [`table`] and its rows, a list of tuples or of plain values; and of what comes behind it in the text.
 ///
 /// # Errors
 /// Internal, if rows cannot be written as JSON.
 pub fn statement<const N: usize>(
     backend: DbBackend,
     sql: String,
-    rows: &[impl Serialize],
+    rows: &(impl Serialize + ?Sized),
     rest: [Value; N],
 ) -> Result<Statement> {
     let json = serde_json::to_string(rows).map_err(Error::internal)?;

@@ -47,7 +47,7 @@ impl NewTask {
         if kind.is_empty() || !is_plain(kind, KIND_MAX) {
             return Err(invalid("a kind of task has 1 to 100 plain bytes"));
         }
-        let trace = cx.trace().to_traceparent();
+        let trace = cx.trace().traceparent().as_str().to_owned();
         options.headers.insert(TRACEPARENT.to_owned(), trace);
         Ok(Self {
             id: TaskId::new(cx.runtime()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mosaic_core::{Error, Result};
 
-use crate::{CacheEngine, CacheKey, Count, Issued, MemoryEngine, Redeemed, Row};
+use crate::{Answer, CacheEngine, CacheKey, Count, Issued, MemoryEngine, Redeemed, Row};
 
 /// An engine that can be made to fail, or never to answer.
 pub(super) struct Moody {
@@ -31,8 +31,8 @@ impl Moody {
 
 #[async_trait::async_trait]
 impl CacheEngine for Moody {
-    async fn get(&self, key: &CacheKey) -> Result<Option<Row>> {
-        self.answer(self.engine.get(key)).await
+    fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>> {
+        Answer::Right(Box::pin(self.answer(self.engine.get(key))))
     }
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()> {
         self.answer(self.engine.set(key, value, ttl)).await

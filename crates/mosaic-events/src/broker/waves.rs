@@ -38,7 +38,7 @@ mod tests {
             name: "user.renamed".into(),
             key: key.to_owned(),
             payload: Bytes::new(),
-            headers: Vec::new(),
+            headers: crate::headers::Headers::default(),
             at: Timestamp::EPOCH,
         })
     }

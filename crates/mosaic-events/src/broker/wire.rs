@@ -10,7 +10,8 @@ use bytes::Bytes;
 use mosaic_core::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Header, Message, Record};
+use crate::event::{Message, Record};
+use crate::headers::Headers;
 use crate::names::TopicName;
 
 /// Name of the header.
@@ -22,8 +23,8 @@ struct Head {
     name: Cow<'static, str>,
     key: String,
     at: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<Header>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    headers: Headers,
 }
 
 /// Returns the header of a message.
@@ -69,7 +70,9 @@ mod tests {
             name: "user.renamed".into(),
             key: key.to_owned(),
             payload: Bytes::from_static(b"{\"a\":1}"),
-            headers: vec![(" a:".into(), "b\r\nc\u{fc}".to_owned()), ("".into(), String::new())],
+            headers: [(" a:".into(), "b\r\nc\u{fc}".to_owned()), ("".into(), String::new())]
+                .into_iter()
+                .collect(),
             at: Timestamp::from_micros(-5),
         })
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mosaic_core::{Context, Result, Runtime};
+use mosaic_core::{Context, Result, Runtime, Trace};
 use mosaic_sql::{Database, Transaction};
 
 use super::inbox::Inbox;
 use crate::bus::Delivered;
-use crate::event::{Event, EventId, Message};
+use crate::event::{Event, EventId, Message, context_of};
 
 /// Handles events one by one, without a transaction: may run more than once for the same event.
 pub trait Handle<E: Event>: Send + Sync + 'static {
@@ -44,19 +44,20 @@ pub trait HandleBatchIn<E: Event>: Send + Sync + 'static {
 pub struct Arrived<E> {
     /// What happened.
     pub event: E,
-    message: Message,
+    id: EventId,
+    trace: Option<Trace>,
     limit: Duration,
 }
 
 impl<E> Arrived<E> {
     /// Returns what names the event wherever it is.
     pub fn id(&self) -> EventId {
-        self.message.id
+        self.id
     }
 
     /// Returns the context to handle the event in, as those get it who handle events one by one: most batches need none.
     pub fn context(&self, runtime: &Runtime) -> Context {
-        self.message.context(runtime).with_timeout(self.limit)
+        context_of(self.id, self.trace, runtime).with_timeout(self.limit)
     }
 }
 
@@ -86,7 +87,8 @@ impl<'a> Run<'a> {
         let arrived = |message: &Message| {
             Ok(Arrived {
                 event: message.event()?,
-                message: message.clone(),
+                id: message.id,
+                trace: message.headers.trace(),
                 limit: self.limit,
             })
         };

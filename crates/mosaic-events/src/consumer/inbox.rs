@@ -68,7 +68,7 @@ impl Inbox {
         let backend = tx.get_database_backend();
         let from = rows::table(backend, &[ID]);
         let sql = format!("SELECT i.event_id FROM {from} k JOIN {INBOX} i ON i.event_id = k.id AND i.consumer = ?");
-        let statement = rows::statement(backend, sql, &texts(ids), [self.consumer.as_str().into()])?;
+        let statement = rows::statement(backend, sql, ids, [self.consumer.as_str().into()])?;
         ids_of(&tx.query_all_raw(statement).await.map_err(into_error)?)
     }
 
@@ -81,7 +81,7 @@ impl Inbox {
             rows::table(backend, &[ID])
         );
         let rest = [self.consumer.as_str().into(), micros(now).into()];
-        rows::statement(backend, sql, &texts(ids), rest)
+        rows::statement(backend, sql, ids, rest)
     }
 
     /// Forgets, for all consumers of `database`, what was published and handled before `before`; returns how much.
@@ -119,10 +119,6 @@ impl Inbox {
             }
         }
     }
-}
-
-fn texts(ids: &BTreeSet<EventId>) -> Vec<String> {
-    ids.iter().map(|id| id.to_hex()).collect()
 }
 
 fn ids_of(rows: &[QueryResult]) -> Result<BTreeSet<EventId>> {

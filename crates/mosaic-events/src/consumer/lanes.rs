@@ -152,7 +152,7 @@ mod tests {
             name: "n".into(),
             key: key.to_owned(),
             payload: Bytes::new(),
-            headers: Vec::new(),
+            headers: crate::headers::Headers::default(),
             at: Timestamp::EPOCH,
         });
         Delivered { position, message }

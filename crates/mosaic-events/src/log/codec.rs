@@ -22,10 +22,10 @@ pub(super) fn encode(messages: &[&Message]) -> Vec<u8> {
         put_text(&mut out, &message.name);
         put_text(&mut out, &message.key);
         out.extend_from_slice(&(message.headers.len() as u16).to_le_bytes());
-        for (name, value) in &message.headers {
+        message.headers.each(|name, text| {
             put_text(&mut out, name);
-            put_text(&mut out, value);
-        }
+            put_text(&mut out, text);
+        });
         out.extend_from_slice(&(message.payload.len() as u32).to_le_bytes());
         out.extend_from_slice(&message.payload);
     }
@@ -63,7 +63,7 @@ fn message(topic: &TopicName, from: &mut Bytes) -> Result<Message> {
     let (name, key) = (text(from)?, text(from)?);
     let n_headers = from.try_get_u16_le().map_err(damaged)?;
     let headers = (0..n_headers).map(|_| Ok((text(from)?.into(), text(from)?)));
-    let headers = headers.collect::<Result<Vec<_>>>()?;
+    let headers = headers.collect::<Result<_>>()?;
     let n_bytes = from.try_get_u32_le().map_err(damaged)?;
     Ok(Message::from(Record {
         id,
@@ -109,7 +109,9 @@ mod tests {
             name: "user.registered".into(),
             key: format!("ü{n}"),
             payload: Bytes::from(vec![b'x'; n as usize]),
-            headers: vec![("traceparent".into(), "00".to_owned()); n as usize],
+            headers: vec![("traceparent".into(), "00".to_owned()); n as usize]
+                .into_iter()
+                .collect(),
             at: Timestamp::from_micros(-5),
         })
     }

@@ -10,7 +10,8 @@ use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, QueryResult, Statemen
 use mosaic_sql::{Transaction, into_error, micros, timestamp};
 
 use super::StoredTask;
-use crate::event::{EventId, Header, Message, Record};
+use crate::event::{EventId, Message, Record};
+use crate::headers::Headers;
 use crate::schema::{OUTBOX, OUTBOX_DONE};
 
 /// Rows in one insert.
@@ -81,12 +82,12 @@ pub(super) fn of_task(task: &StoredTask) -> Entry {
 }
 
 /// Writes headers as JSON, as they are stored here and with dead letters.
-pub(crate) fn headers_text(headers: &[Header]) -> Result<String> {
+pub(crate) fn headers_text(headers: &Headers) -> Result<String> {
     serde_json::to_string(headers).map_err(Error::internal)
 }
 
 /// Reads headers; none if they are damaged: no reason to lose the event.
-pub(crate) fn headers_of(text: &str) -> Vec<Header> {
+pub(crate) fn headers_of(text: &str) -> Headers {
     serde_json::from_str(text).unwrap_or_default()
 }
 

@@ -94,7 +94,7 @@ pub(crate) async fn old_events_are_deleted_by_size(bench: &Bench) {
     );
     for version in 0..40 {
         let mut message = bench.message("a", version);
-        message.headers.push(("padding".into(), "x".repeat(8000)));
+        message.headers.push("padding", "x".repeat(8000));
         bench.bus.publish(&[message]).await.unwrap();
     }
     let Some(n_gone) = bench.trim().await else { return };

@@ -35,7 +35,7 @@ async fn leave_pages(database: &Database, n: i64) {
 fn message(runtime: &Runtime, version: u64) -> Message {
     let account = "a".to_owned();
     let mut message = Message::of(&Context::new(runtime), &Counted { account, version }).unwrap();
-    message.headers.push(("padding".into(), "x".repeat(4000)));
+    message.headers.push("padding", "x".repeat(4000));
     message
 }
 

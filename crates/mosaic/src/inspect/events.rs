@@ -94,7 +94,11 @@ async fn look(Extract(handle): Extract<Handle>, Path((name, seq)): Path<(String,
     let mut fields = shown_letter(&letter);
     fields["topic"] = letter.message.topic.as_str().into();
     fields["published_at"] = letter.message.at.to_string().into();
-    fields["headers"] = letter.message.headers.iter().cloned().collect();
+    let mut headers = serde_json::Map::new();
+    letter.message.headers.each(|name, text| {
+        headers.insert(name.to_owned(), text.into());
+    });
+    fields["headers"] = headers.into();
     fields["payload"] = shown(&letter.message.payload);
     Ok(Json(fields))
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mosaic_core::{Result, Timestamp};
-use mosaic_sql::sea_orm::ConnectionTrait as _;
 use mosaic_sql::sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, LockType, OnConflict, Order, Query};
+use mosaic_sql::sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 use mosaic_sql::{Transaction, into_error, micros};
 
 use super::schema::{BATCH, PARTITION, TOPIC};
@@ -14,6 +14,8 @@ use crate::log::Batch;
 
 /// Bytes of records in one insert: MySQL takes 16 MiB in a packet.
 const INSERT_BYTES: usize = 4 << 20;
+/// What a row of a batch has.
+const COLUMNS: [&str; 7] = ["topic", "part", "base", "n", "n_bytes", "stored_at", "records"];
 
 pub(super) async fn declare(tx: &Transaction, topic: &Topic, is_set: bool) -> Result<u32> {
     let name = topic.name.as_str();
@@ -58,7 +60,7 @@ pub(super) async fn declare(tx: &Transaction, topic: &Topic, is_set: bool) -> Re
 }
 
 /// A batch, ready to be stored.
-pub(super) struct Row<'a> {
+struct Row<'a> {
     batch: &'a Batch<'a>,
     records: Vec<u8>,
 }
@@ -70,7 +72,7 @@ impl Row<'_> {
 }
 
 /// Sorts batches by topic: who appends to several locks them in this order.
-pub(super) fn rows<'a>(batches: &'a [Batch<'a>]) -> BTreeMap<&'a str, Vec<Row<'a>>> {
+fn rows<'a>(batches: &'a [Batch<'a>]) -> BTreeMap<&'a str, Vec<Row<'a>>> {
     let mut rows: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
     for batch in batches {
         rows.entry(batch.topic.as_str()).or_default().push(Row {
@@ -81,23 +83,23 @@ pub(super) fn rows<'a>(batches: &'a [Batch<'a>]) -> BTreeMap<&'a str, Vec<Row<'a
     rows
 }
 
-/// Stores `rows`; returns at which offset each batch begins.
+/// Stores `batches`; returns at which offset each begins.
 pub(super) async fn append<'a>(
     tx: &Transaction,
-    rows: &BTreeMap<&'a str, Vec<Row<'a>>>,
+    batches: &'a [Batch<'a>],
     now: Timestamp,
 ) -> Result<Vec<(&'a Batch<'a>, u64)>> {
     let mut stored = Vec::new();
-    for (topic, rows) in rows {
-        let mut ends = lock(tx, topic, rows).await?;
+    for (topic, rows) in rows(batches) {
+        let mut ends = lock(tx, topic, &rows).await?;
         let bases: Vec<i64> = rows.iter().map(|row| take(&mut ends, row)).collect();
         advance(tx, topic, &ends).await?;
-        insert(tx, topic, rows, &bases, now).await?;
         stored.extend(
             rows.iter()
                 .zip(&bases)
                 .map(|(row, base)| (row.batch, base.unsigned_abs())),
         );
+        insert(tx, topic, rows, &bases, now).await?;
     }
     Ok(stored)
 }
@@ -141,29 +143,38 @@ async fn advance(tx: &Transaction, topic: &str, ends: &BTreeMap<u32, i64>) -> Re
     Ok(())
 }
 
-async fn insert(tx: &Transaction, topic: &str, rows: &[Row<'_>], bases: &[i64], now: Timestamp) -> Result<()> {
-    let mut pairs = rows.iter().zip(bases).peekable();
+/// The text is put together here: for a statement of sea-query's each blob would be copied twice.
+async fn insert(tx: &Transaction, topic: &str, rows: Vec<Row<'_>>, bases: &[i64], now: Timestamp) -> Result<()> {
+    let backend = tx.get_database_backend();
+    let mut pairs = rows.into_iter().zip(bases).peekable();
     while pairs.peek().is_some() {
-        let mut insert = Query::insert();
-        insert
-            .into_table(BATCH)
-            .columns(["topic", "part", "base", "n", "n_bytes", "stored_at", "records"]);
+        let mut sql = format!("INSERT INTO {BATCH} ({}) VALUES ", COLUMNS.join(", "));
+        let mut values = Vec::new();
         let mut n_bytes = 0;
         while n_bytes < INSERT_BYTES
             && let Some((row, base)) = pairs.next()
         {
+            let between = if values.is_empty() { "" } else { ", " };
+            let marks = (values.len() + 1..).take(COLUMNS.len()).map(|at| match backend {
+                DbBackend::Postgres => format!("${at}"),
+                _ => "?".to_owned(),
+            });
+            sql += &format!("{between}({})", marks.collect::<Vec<_>>().join(", "));
             n_bytes += row.records.len();
-            insert.values_panic([
+            let row: [Value; COLUMNS.len()] = [
                 topic.into(),
                 i64::from(row.batch.partition).into(),
                 (*base).into(),
                 row.n().into(),
                 (row.records.len() as i64).into(),
                 micros(now).into(),
-                row.records.clone().into(),
-            ]);
+                row.records.into(),
+            ];
+            values.extend(row);
         }
-        tx.execute(&insert).await.map_err(into_error)?;
+        tx.execute_raw(Statement::from_sql_and_values(backend, sql, values))
+            .await
+            .map_err(into_error)?;
     }
     Ok(())
 }

@@ -126,10 +126,9 @@ impl Log for SqlLog {
     }
 
     async fn append(&self, batches: &[Batch<'_>]) -> Result<()> {
-        let rows = append::rows(batches);
         let appended = self.database.transaction(async |tx| {
             let now = self.clock.now(&tx).await?;
-            append::append(&tx, &rows, now).await
+            append::append(&tx, batches, now).await
         });
         for (batch, base) in appended.await? {
             self.tail.keep(batch, base);

@@ -108,7 +108,7 @@ mod tests {
             name: "n".into(),
             key: String::new(),
             payload: Bytes::from(vec![b' '; n_bytes]),
-            headers: Vec::new(),
+            headers: crate::headers::Headers::default(),
             at: Timestamp::EPOCH,
         })
     }
