@@ -144,10 +144,10 @@ impl Bench {
             let _ = ended.recv();
         });
         let url = format!("kafka://{}", told.recv().unwrap());
-        // It lets members wait three seconds at each change of a group.
+        // It lets members wait three seconds at each change of a group, and a busy machine hands over slowly.
         let patient = BrokerOptions {
             timeout: Duration::from_secs(15),
-            ..options()
+            lease: Duration::from_secs(6),
         };
         let (bus, other) = (
             open_with(&url, &prefix, patient).await,
