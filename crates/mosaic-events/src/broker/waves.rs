@@ -30,6 +30,7 @@ mod tests {
 
     use super::*;
     use crate::event::{EventId, Record};
+    use crate::headers::Headers;
 
     fn sample(key: &str, n: u128) -> Message {
         Message::from(Record {
@@ -38,7 +39,7 @@ mod tests {
             name: "user.renamed".into(),
             key: key.to_owned(),
             payload: Bytes::new(),
-            headers: crate::headers::Headers::default(),
+            headers: Headers::default(),
             at: Timestamp::EPOCH,
         })
     }

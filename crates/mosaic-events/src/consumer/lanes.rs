@@ -142,6 +142,7 @@ mod tests {
 
     use super::*;
     use crate::event::{EventId, Message, Record};
+    use crate::headers::Headers;
 
     const ALL: Option<u64> = Some(u64::MAX);
 
@@ -152,7 +153,7 @@ mod tests {
             name: "n".into(),
             key: key.to_owned(),
             payload: Bytes::new(),
-            headers: crate::headers::Headers::default(),
+            headers: Headers::default(),
             at: Timestamp::EPOCH,
         });
         Delivered { position, message }

@@ -100,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::event::{EventId, Record};
+    use crate::headers::Headers;
 
     fn message(n: u64, n_bytes: usize) -> Message {
         Message::from(Record {
@@ -108,7 +109,7 @@ mod tests {
             name: "n".into(),
             key: String::new(),
             payload: Bytes::from(vec![b' '; n_bytes]),
-            headers: crate::headers::Headers::default(),
+            headers: Headers::default(),
             at: Timestamp::EPOCH,
         })
     }
