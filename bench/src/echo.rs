@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mosaic::auth::{AccessClaims, KeyRing, PublicKeys, TokenIssuer};
 use mosaic::config::Layers;
-use mosaic::telemetry::{Metrics, TelemetryConfig, init_to};
+use mosaic::telemetry::{TelemetryConfig, init_to};
 use mosaic::{
     App, AuthConfig, Caller, Context, Identity, Module, Origin, Process, Runtime, Secret, Trace, async_trait,
 };
@@ -41,9 +41,10 @@ pub(crate) fn request() -> SayRequest {
 }
 
 /// Sets up metrics and a log at `info` as a process has them; lines are formatted and thrown away.
-pub(crate) fn telemetry() -> Result<Metrics> {
+pub(crate) fn telemetry() -> Result<()> {
     let config = Layers::default().settings().read::<TelemetryConfig>();
-    Ok(init_to(&config.ok_or("telemetry has defaults")?, None, std::io::sink))
+    init_to(&config.ok_or("telemetry has defaults")?, None, std::io::sink);
+    Ok(())
 }
 
 /// Somebody signed in, and the keys that prove it.

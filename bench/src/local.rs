@@ -15,7 +15,7 @@ const N_ROUNDS: usize = 11;
 const BAR_NS: f64 = 2_000.0;
 
 pub(crate) async fn measure() -> Result<()> {
-    let metrics = echo::telemetry()?;
+    echo::telemetry()?;
     let account = echo::Account::sign_in()?;
     let app = echo::start(&account, "echo", &[]).await?;
     let strict = echo::start(&account, "echo", &[("rpc.strict_local", "true".to_owned())]).await?;
@@ -27,13 +27,9 @@ pub(crate) async fn measure() -> Result<()> {
         strict.client(),
     ];
     let cx = account.context()?;
-    let samples = alternate(1 + clients.len(), N_ROUNDS, async |side| {
-        // As the process does every few seconds.
-        metrics.upkeep();
-        match side.checked_sub(1) {
-            None => time(async |request| direct.say(&cx, request).await).await,
-            Some(client) => time(async |request| clients[client].say(&cx, request).await).await,
-        }
+    let samples = alternate(1 + clients.len(), N_ROUNDS, async |side| match side.checked_sub(1) {
+        None => time(async |request| direct.say(&cx, request).await).await,
+        Some(client) => time(async |request| clients[client].say(&cx, request).await).await,
     })
     .await?;
     let names = [

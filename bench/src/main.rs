@@ -47,7 +47,7 @@ use report::{Result, say};
 
 // As the platform does; both sides of every comparison.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();

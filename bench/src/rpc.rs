@@ -30,7 +30,7 @@ const NAMES: [&str; 4] = [
 ];
 
 pub(crate) async fn measure() -> Result<()> {
-    let metrics = echo::telemetry()?;
+    echo::telemetry()?;
     let account = echo::Account::sign_in()?;
     let bare = TcpListener::bind("127.0.0.1:0").await?;
     let bare_address = bare.local_addr()?;
@@ -52,7 +52,6 @@ pub(crate) async fn measure() -> Result<()> {
     let mut cpu = vec![Samples::default(); sides.len()];
     let mut p99 = vec![Samples::default(); sides.len()];
     let rates = alternate(sides.len(), N_ROUNDS, async |side| {
-        metrics.upkeep();
         let before = cpu_time(std::process::id())?;
         let round = sides[side].run().await?;
         let used = cpu_time(std::process::id())?.saturating_sub(before);

@@ -1,6 +1,9 @@
 //! Keys that no part can forge.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt;
+use std::net::IpAddr;
+
+use mosaic_core::AccountId;
 
 /// The name of what is cached, built from typed parts, each with its length before it: `profile|3:abc`. A part with a
 /// separator in it is still one part, so no user's text reaches another key.
@@ -20,14 +23,13 @@ impl CacheKey {
 
     /// Adds a part.
     #[must_use]
-    pub fn part(mut self, part: impl Display) -> Self {
-        self.0.push('|');
-        let begin = self.0.len();
-        // Nothing here fails.
-        let _ = write!(self.0, ":{part}");
-        let len = self.0.len() - begin - 1;
-        // Known only now; what it moves is short.
-        self.0.insert_str(begin, itoa::Buffer::new().format(len));
+    pub fn part(mut self, part: impl KeyPart) -> Self {
+        part.with_text(|text| {
+            self.0.push('|');
+            self.0.push_str(itoa::Buffer::new().format(text.len()));
+            self.0.push(':');
+            self.0.push_str(text);
+        });
         self
     }
 
@@ -39,6 +41,54 @@ impl CacheKey {
     /// Returns the name of what is cached; a bounded set, fit for a metric's label.
     pub fn name(&self) -> &str {
         self.0.split('|').next().unwrap_or_default()
+    }
+}
+
+/// What a key is built of. Its text is lent and not formatted: every read of the cache begins with a key.
+pub trait KeyPart {
+    /// Hands out the text.
+    fn with_text(&self, take: impl FnOnce(&str));
+}
+
+impl KeyPart for str {
+    fn with_text(&self, take: impl FnOnce(&str)) {
+        take(self);
+    }
+}
+
+impl KeyPart for String {
+    fn with_text(&self, take: impl FnOnce(&str)) {
+        take(self);
+    }
+}
+
+impl<T: KeyPart + ?Sized> KeyPart for &T {
+    fn with_text(&self, take: impl FnOnce(&str)) {
+        (**self).with_text(take);
+    }
+}
+
+macro_rules! number {
+    ($($kind:ty)*) => {$(
+        impl KeyPart for $kind {
+            fn with_text(&self, take: impl FnOnce(&str)) {
+                take(itoa::Buffer::new().format(*self));
+            }
+        }
+    )*};
+}
+
+number!(i32 i64 u32 u64 usize);
+
+impl KeyPart for AccountId {
+    fn with_text(&self, take: impl FnOnce(&str)) {
+        self.get().with_text(take);
+    }
+}
+
+impl KeyPart for IpAddr {
+    fn with_text(&self, take: impl FnOnce(&str)) {
+        take(&self.to_string());
     }
 }
 
@@ -63,5 +113,7 @@ mod tests {
             assert_ne!(honest, forged);
         }
         assert_eq!((honest.as_str(), honest.name()), ("k|1:a|1:b", "k"));
+        let numbers = CacheKey::new("n").part(-12).part(IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(numbers.as_str(), "n|3:-12|8:10.0.0.1");
     }
 }

@@ -14,7 +14,7 @@ mod redis;
 
 pub use cache::Cache;
 pub use engine::{Answer, CacheEngine, Count, Issued, Redeemed, Row};
-pub use key::CacheKey;
+pub use key::{CacheKey, KeyPart};
 pub use memory::MemoryEngine;
 pub use read_through::ReadThrough;
 pub use redis::RedisEngine;

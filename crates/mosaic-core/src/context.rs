@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{AccountId, Error, Result, Runtime, Secret, hex, put_hex};
+use crate::{AccountId, Error, Result, Runtime, Secret, put_hex};
 
 /// Who stands behind a call.
 #[derive(Debug, Clone, Default)]
@@ -74,25 +74,27 @@ impl Trace {
     pub const TRACEPARENT_LEN: usize = 55;
 
     /// Returns the `traceparent` header.
-    pub fn traceparent(self) -> Traceparent {
+    pub fn traceparent(self) -> TraceText<{ Self::TRACEPARENT_LEN }> {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         put_hex(&mut text[3..35], self.trace_id.to_be_bytes());
         put_hex(&mut text[36..52], self.span_id.to_be_bytes());
         text[54] += u8::from(self.sampled);
-        Traceparent(text)
+        TraceText(text)
     }
 
     /// Returns the request id that people quote: the trace id in hexadecimal.
-    pub fn request_id(self) -> String {
-        hex(self.trace_id.to_be_bytes())
+    pub fn request_id(self) -> TraceText<32> {
+        let mut text = [0; 32];
+        put_hex(&mut text, self.trace_id.to_be_bytes());
+        TraceText(text)
     }
 }
 
-/// The text of a `traceparent` header, without a block of memory for it.
-#[derive(Debug, Clone, Copy)]
-pub struct Traceparent([u8; Trace::TRACEPARENT_LEN]);
+/// What a trace is called, in digits and dashes; without a block of memory for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceText<const LEN: usize>([u8; LEN]);
 
-impl Traceparent {
+impl<const LEN: usize> TraceText<LEN> {
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         // Digits and dashes are text.

@@ -17,7 +17,7 @@ mod time;
 
 pub use authenticator::Authenticator;
 pub use check::{Check, Violations};
-pub use context::{Caller, Context, Identity, Origin, Trace};
+pub use context::{Caller, Context, Identity, Origin, Trace, TraceText};
 pub use descriptor::{
     Access, DEFAULT_TIMEOUT, Envelope, HttpBinding, MethodDescriptor, Rate, ServiceDescriptor, Shape,
 };

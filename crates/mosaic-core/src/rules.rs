@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::OnceLock;
 
 use regex::Regex;
+use regex_automata::dfa::{Automaton as _, dense};
+use regex_automata::{Anchored, Input};
 
 /// Longest host name (RFC 1035).
 const MAX_HOSTNAME_BYTES: usize = 253;
@@ -14,11 +16,21 @@ const MAX_LABEL_BYTES: usize = 63;
 /// Longest part of an address before the @ (RFC 5321).
 const MAX_LOCAL_PART_BYTES: usize = 64;
 
+/// Longest table of a pattern in bytes; larger ones are left to the general engine.
+const TABLE_BYTES_MAX: usize = 64 << 10;
+
 /// A pattern of a contract, compiled when it is first used.
 #[derive(Debug)]
 pub struct Pattern {
     text: &'static str,
-    regex: OnceLock<Regex>,
+    compiled: OnceLock<Compiled>,
+}
+
+/// A name is matched with each call: by a table, which is a step a byte and nothing besides.
+#[derive(Debug)]
+enum Compiled {
+    Table(Box<dense::DFA<Vec<u32>>>),
+    General(Regex),
 }
 
 impl Pattern {
@@ -26,7 +38,7 @@ impl Pattern {
     pub const fn new(text: &'static str) -> Self {
         Self {
             text,
-            regex: OnceLock::new(),
+            compiled: OnceLock::new(),
         }
     }
 
@@ -35,10 +47,24 @@ impl Pattern {
     /// # Panics
     /// If the pattern is no regular expression, which is a build error in a contract.
     pub fn matches(&self, value: &str) -> bool {
-        let regex = self
-            .regex
-            .get_or_init(|| Regex::new(self.text).expect("the build has tried it"));
-        regex.is_match(value)
+        match self.compiled.get_or_init(|| compile(self.text)) {
+            Compiled::Table(table) => {
+                let input = Input::new(value).anchored(Anchored::No).earliest(true);
+                // No table gives up: those that might are not made.
+                table.try_search_fwd(&input).is_ok_and(|end| end.is_some())
+            }
+            Compiled::General(regex) => regex.is_match(value),
+        }
+    }
+}
+
+fn compile(text: &str) -> Compiled {
+    let config = dense::Config::new()
+        .dfa_size_limit(Some(TABLE_BYTES_MAX))
+        .determinize_size_limit(Some(TABLE_BYTES_MAX));
+    match dense::Builder::new().configure(config).build(text) {
+        Ok(table) => Compiled::Table(Box::new(table)),
+        Err(_) => Compiled::General(Regex::new(text).expect("the build has tried it")),
     }
 }
 
@@ -149,6 +175,28 @@ mod tests {
         for text in bad {
             assert!(!rule(text), "{text:?} is accepted");
         }
+    }
+
+    #[test]
+    fn a_pattern_is_a_table_or_a_large_one_and_matches_alike() {
+        let long = "a".repeat(33);
+        let values = ["", "a", "a_1", "A", "1a", "aé", "é", "a\n", "b a", "中文", "中", &long];
+        for text in [
+            "^[a-z][a-z0-9_]{0,31}$",
+            "^([a-z]+)?$",
+            "a",
+            "^\\p{Han}{2}$",
+            "(?i)^A$",
+            r"\bа\b",
+            r"\w{300}",
+        ] {
+            let (pattern, regex) = (Pattern::new(text), Regex::new(text).unwrap());
+            for value in values {
+                assert_eq!(pattern.matches(value), regex.is_match(value), "{text} and {value:?}");
+            }
+        }
+        assert!(matches!(compile("^[a-z][a-z0-9_]*$"), Compiled::Table(_)));
+        assert!(matches!(compile(r"\w{300}"), Compiled::General(_)));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::task::coop::{Unconstrained, unconstrained};
@@ -16,18 +18,22 @@ use tokio::time::Sleep;
 
 /// Told to every task of a group when the group is to end. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct StopSignal(watch::Receiver<bool>);
+pub struct StopSignal {
+    /// Beside the channel, whose readers take a lock: this is asked with every request.
+    is_stopping: Arc<AtomicBool>,
+    asked: watch::Receiver<bool>,
+}
 
 impl StopSignal {
     /// Has the end been asked for?
     pub fn is_stopping(&self) -> bool {
-        *self.0.borrow()
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// Completes when the end is asked for, or when the group is gone. Cancel safe.
     pub async fn stopped(&mut self) {
         // An error means that the group was dropped, which is an end as well.
-        let _ = self.0.wait_for(|stopping| *stopping).await;
+        let _ = self.asked.wait_for(|asked| *asked).await;
     }
 }
 
@@ -46,6 +52,7 @@ type PanicObserver = Arc<dyn Fn(TaskPanic) + Send + Sync>;
 #[derive(Clone)]
 pub struct TaskGroup {
     tasks: Arc<Mutex<JoinSet<()>>>,
+    is_stopping: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     on_panic: PanicObserver,
 }
@@ -55,6 +62,7 @@ impl TaskGroup {
     pub fn new(on_panic: impl Fn(TaskPanic) + Send + Sync + 'static) -> Self {
         Self {
             tasks: Arc::default(),
+            is_stopping: Arc::default(),
             stop: watch::Sender::new(false),
             on_panic: Arc::new(on_panic),
         }
@@ -62,7 +70,10 @@ impl TaskGroup {
 
     /// Returns the signal that tells this group's tasks to stop.
     pub fn stop_signal(&self) -> StopSignal {
-        StopSignal(self.stop.subscribe())
+        StopSignal {
+            is_stopping: self.is_stopping.clone(),
+            asked: self.stop.subscribe(),
+        }
     }
 
     /// Starts a task; a task that may run long must watch [`TaskGroup::stop_signal`].
@@ -71,14 +82,12 @@ impl TaskGroup {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // Reap what has ended, so that a busy group does not grow.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            if let Err(panic) = crate::task::catch_panic(task).await {
-                on_panic(TaskPanic {
-                    task: name,
-                    message: panic,
-                });
+        // No `async` block around the task: it would have room for it twice.
+        tasks.spawn(catch_panic(task).map(move |outcome| {
+            if let Err(message) = outcome {
+                on_panic(TaskPanic { task: name, message });
             }
-        });
+        }));
     }
 
     /// Starts a task that is started again, after `pause`, whenever it panics.
@@ -102,6 +111,7 @@ impl TaskGroup {
 
     /// Asks all tasks to stop, waits for at most `grace`, then aborts the rest. Returns how many were aborted.
     pub async fn shutdown(&self, grace: Duration) -> usize {
+        self.is_stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = tokio::time::timeout(grace, async { while tasks.join_next().await.is_some() {} }).await;

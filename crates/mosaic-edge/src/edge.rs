@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use crossbeam_utils::CachePadded;
 use http::{HeaderValue, Method, header};
 use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime, StopSignal};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -23,7 +24,8 @@ pub struct Edge {
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     pub(crate) config: EdgeConfig,
     pub(crate) entries: Vec<RouteEntry>,
-    pub(crate) in_flight: AtomicUsize,
+    /// Written by every request, and so apart from what they all read.
+    pub(crate) in_flight: CachePadded<AtomicUsize>,
     pub(crate) addresses: AddressLimiter,
     pub(crate) meters: Meters,
     /// Tells that the process is to end, once somebody listens. Here, and not with each request: a clone for each would have all
@@ -134,7 +136,7 @@ impl EdgeBuilder {
             entries: self.entries,
             uploads: self.uploads,
             config,
-            in_flight: AtomicUsize::new(0),
+            in_flight: CachePadded::default(),
         });
         let own = openapi::routes().merge(forward_auth::routes(&edge.entries)?);
         let others = self.routers.into_iter().fold(own, Router::merge);

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue};
-use mosaic_core::{Access, Caller, Envelope, Error, Result};
+use mosaic_core::{Access, Caller, Envelope, Error, Result, TraceText};
 
 use crate::layers::failed;
 use crate::routes::caller;
@@ -60,7 +60,11 @@ fn verify(edge: &Edge, table: &Table, request: Request) -> Response {
             response.headers_mut().insert("x-user", HeaderValue::from(account));
             response
         }
-        Err(error) => failed(Envelope::Plain, error, &request_id.unwrap_or_default()),
+        Err(error) => failed(
+            Envelope::Plain,
+            error,
+            request_id.as_ref().map_or("", TraceText::as_str),
+        ),
     }
 }
 

@@ -17,7 +17,7 @@ use http::header::Entry;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use http_body_util::BodyExt as _;
 use metrics::Histogram;
-use mosaic_core::{Error, Result, catch_panic, timeout};
+use mosaic_core::{Error, Result, TraceText, catch_panic, timeout};
 use tracing::Instrument as _;
 
 use crate::front::{Parts, Target};
@@ -40,6 +40,7 @@ pub(crate) async fn border(front: &Parts, mut request: Request, arrival: Option<
     let has_two_lengths = arrival.as_ref().is_some_and(|arrival| arrival.has_two_lengths);
     let facts = Facts::read(&edge.runtime, request.headers(), arrival, &edge.config.trusted_proxies);
     let request_id = facts.trace.request_id();
+    let request_id = request_id.as_str();
     let target = front.find(&request);
     let generated = match &target {
         Target::Route(route, _) => Some(route.entry.path),
@@ -68,14 +69,14 @@ pub(crate) async fn border(front: &Parts, mut request: Request, arrival: Option<
         )),
     };
     let is_misframed = outcome.as_ref().is_err_and(|error| error.reason() == MISFRAMED);
-    let mut response = outcome.unwrap_or_else(|error| failed(edge.style_of(uri.path()), error, &request_id));
+    let mut response = outcome.unwrap_or_else(|error| failed(edge.style_of(uri.path()), error, request_id));
     if is_misframed {
         // Where the next request would begin is anybody's guess.
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    mark(&mut response, &request_id);
+    mark(&mut response, request_id);
     if edge.config.secure_cookies == Some(true) {
         secure_cookies(&mut response);
     }
@@ -86,7 +87,7 @@ pub(crate) async fn border(front: &Parts, mut request: Request, arrival: Option<
     let elapsed = edge.runtime.instant().saturating_duration_since(started);
     edge.meters.record(&method, route, response.status().as_u16(), elapsed);
     let line = access_log::Line {
-        trace_id: &request_id,
+        trace_id: request_id,
         method: &method,
         route,
         elapsed,
@@ -193,7 +194,7 @@ pub(crate) fn refuse_verb(edge: &Edge, request: &Request, facts: &Facts) -> Resp
     failed(
         edge.style_of(request.uri().path()),
         not_allowed(),
-        &facts.trace.request_id(),
+        facts.trace.request_id().as_str(),
     )
 }
 
@@ -205,7 +206,7 @@ fn refuse(edge: &Edge, request: &Request, error: Error) -> Response {
     failed(
         edge.style_of(request.uri().path()),
         error,
-        &request_id.unwrap_or_default(),
+        request_id.as_ref().map_or("", TraceText::as_str),
     )
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use http::{HeaderValue, Request, header};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -187,6 +189,8 @@ impl Connection {
     async fn converse(&self, stream: TcpStream, front: Front, watch: &Arc<Watch>, is_http2: bool) {
         let peer = self.peer;
         let seen = watch.clone();
+        // A clone for each request is one of this connection: on that of all connections, every processor would count.
+        let front = Arc::new(front);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let working = seen.work();
             let arrival = Arrival {
@@ -210,15 +214,7 @@ impl Connection {
         let builder = builder(is_http2);
         let io = TokioIo::new(WatchedStream::new(stream, watch.clone()));
         let mut conversation = std::pin::pin!(builder.serve_connection(io, service));
-        let mut stop = self.stop.clone();
-        let farewell = async {
-            if is_http2 {
-                stop.stopped().await;
-            } else {
-                lingered(stop).await;
-            }
-        };
-        let mut farewell = std::pin::pin!(farewell.fuse());
+        let mut asides = self.asides(watch, is_http2);
         loop {
             tokio::select! {
                 biased; // it is the conversation that wakes this task
@@ -228,14 +224,43 @@ impl Connection {
                     }
                     return;
                 }
-                () = watch.expired(self.patience, is_http2) => {
-                    metrics::counter!("mosaic_http_connections_refused_total", "cause" => "silent").increment(1);
-                    return;
+                Some(aside) = asides.next() => match aside {
+                    Aside::Silent => {
+                        metrics::counter!("mosaic_http_connections_refused_total", "cause" => "silent").increment(1);
+                        return;
+                    }
+                    Aside::Farewell => conversation.as_mut().graceful_shutdown(),
                 }
-                () = &mut farewell => conversation.as_mut().graceful_shutdown(),
             }
         }
     }
+
+    /// Returns what may happen beside the conversation. Each is looked at when it is woken itself, and not with every request.
+    fn asides<'a>(&self, watch: &'a Watch, is_http2: bool) -> FuturesUnordered<BoxFuture<'a, Aside>> {
+        let patience = self.patience;
+        let mut stop = self.stop.clone();
+        let farewell = async move {
+            if is_http2 {
+                stop.stopped().await;
+            } else {
+                lingered(stop).await;
+            }
+            Aside::Farewell
+        };
+        let silence = async move {
+            watch.expired(patience, is_http2).await;
+            Aside::Silent
+        };
+        FuturesUnordered::from_iter([farewell.boxed(), silence.boxed()])
+    }
+}
+
+/// What happens beside a conversation.
+enum Aside {
+    /// The client has used up its patience.
+    Silent,
+    /// The process is to end.
+    Farewell,
 }
 
 /// The numbers are those of the promises: bounded streams, pings, header lists.

@@ -212,7 +212,7 @@ async fn answer(
         work(cx, &mut Input::read(parts, variables, body)?).await
     }
     .await;
-    let mut response = outcome.unwrap_or_else(|error| failed(method.envelope, error, &trace.request_id()));
+    let mut response = outcome.unwrap_or_else(|error| failed(method.envelope, error, trace.request_id().as_str()));
     if let Some(body) = logged {
         response.extensions_mut().insert(body);
     }

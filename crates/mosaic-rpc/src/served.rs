@@ -192,7 +192,11 @@ impl<P: ?Sized + Send + Sync + 'static> Served<P> {
         request: Q,
         enter: impl AsyncFnOnce(&Self, Context, Q, &Span) -> Result<R>,
     ) -> Result<R, Status> {
-        let span = tracing::info_span!("rpc", rpc.method = method.path, trace_id = cx.trace().request_id());
+        let span = tracing::info_span!(
+            "rpc",
+            rpc.method = method.path,
+            trace_id = cx.trace().request_id().as_str()
+        );
         let outcome = enter(&self, cx, request, &span).instrument(span.clone()).await;
         outcome.map_err(|error| {
             span.in_scope(|| log_once(method, &error));

@@ -4,6 +4,7 @@
 //! and reads the fields of a span back for each line within it, which is a good part of what a request costs here. Lines
 //! look as they do there: `timestamp`, `level`, the fields, `target`, `span`. Values are escaped as serde_json does.
 
+use std::cell::Cell;
 use std::fmt::{self, Debug};
 
 use tracing::field::{Field, Visit};
@@ -15,8 +16,13 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Room for the fields of a span to begin with.
-const FIELDS_LEN: usize = 128;
+thread_local! {
+    /// Where this thread writes the fields of a span before their length is known.
+    static FIELDS: Cell<String> = Cell::default();
+}
+
+/// What a thread keeps for that, at most.
+const FIELDS_MAX: usize = 4 << 10;
 
 /// Fields of spans, as an object.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +30,9 @@ pub(crate) struct SpanFields;
 
 impl<'a> FormatFields<'a> for SpanFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'a>, fields: R) -> fmt::Result {
-        // Whole, so that what keeps it grows once.
-        let mut text = String::with_capacity(FIELDS_LEN);
+        // Whole, so that what keeps it has its length at once.
+        let mut text = FIELDS.take();
+        text.clear();
         text.push('{');
         let mut object = Object {
             writer: &mut Writer::new(&mut text),
@@ -35,7 +42,11 @@ impl<'a> FormatFields<'a> for SpanFields {
         fields.record(&mut object);
         object.outcome?;
         text.push('}');
-        writer.write_str(&text)
+        let written = writer.write_str(&text);
+        if text.capacity() <= FIELDS_MAX {
+            FIELDS.set(text);
+        }
+        written
     }
 
     fn add_fields(&self, current: &'a mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {

@@ -6,18 +6,19 @@
 //! collected in memory and read as text in Prometheus' format ([`Metrics::render`]).
 
 mod json;
+mod recorder;
 
-use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use mosaic_core::config::{Raw, Value};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt as lines;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use recorder::Metrics;
 
 mosaic_core::config! {
     /// Logs.
@@ -79,33 +80,6 @@ impl LogLevel {
     }
 }
 
-/// Metrics of the process. Cheap to clone.
-#[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
-
-impl Metrics {
-    /// Returns everything in Prometheus' text format.
-    pub fn render(&self) -> String {
-        self.0.render()
-    }
-
-    /// Lets histograms take in what was recorded; to be called every few seconds, so that they do not pile up unread.
-    pub fn upkeep(&self) {
-        self.0.run_upkeep();
-    }
-}
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
-    }
-}
-
-/// Seconds; from a cached local call to a request that somebody has given up on.
-const BUCKETS: [f64; 14] = [
-    0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
-];
-
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 /// Sets up logs and metrics of the process; `more` is a further layer (an exporter), or `None`.
@@ -132,21 +106,12 @@ where
             .with(config.level.filter())
             .with(log)
             .try_init();
-        Metrics(recorder())
+        let metrics = Metrics::default();
+        // A host program's recorder stays, too; then ours shows nothing.
+        let _ = metrics::set_global_recorder(metrics.clone());
+        metrics
     };
     METRICS.get_or_init(install).clone()
-}
-
-fn recorder() -> PrometheusHandle {
-    let seconds = Matcher::Suffix("_seconds".to_owned());
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(seconds, &BUCKETS)
-        .expect("the list has buckets");
-    let recorder = builder.build_recorder();
-    let handle = recorder.handle();
-    // A host program's recorder stays, too; then ours shows nothing.
-    let _ = metrics::set_global_recorder(recorder);
-    handle
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use mosaic_edge::EdgeBuilder;
 use mosaic_events::ConsumerOptions;
 use mosaic_guard::Rules;
 use mosaic_rpc::{Directory, GrpcServer, Inbound, LocalCalls, ServerOptions, Tls, bind};
-use mosaic_telemetry::Metrics;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Health, Phase};
@@ -105,7 +104,7 @@ impl Process {
         let work = Work::start(&shared, &base, plans, task_group()).await;
         let (work, inspection) = work.map_err(|error| start_error(error, &settings))?;
         inspected.set(inspection);
-        background_tasks(&background, &metrics, &shared, origin, settings);
+        background_tasks(&background, &shared, origin, settings);
         health.set(Phase::Running);
         let announcement = discovery.announce(&shared.directory, &lock(&shared.services), grpc);
         let announcement = Arc::new(Mutex::new(announcement));
@@ -392,19 +391,12 @@ fn keep_announced(background: &TaskGroup, announcement: Arc<Mutex<Announcement>>
     });
 }
 
-fn background_tasks(
-    background: &TaskGroup,
-    metrics: &Metrics,
-    shared: &Arc<Shared>,
-    origin: Option<Origin>,
-    settings: Settings,
-) {
+fn background_tasks(background: &TaskGroup, shared: &Arc<Shared>, origin: Option<Origin>, settings: Settings) {
     const UPKEEP: Duration = Duration::from_secs(5);
-    let (metrics, verifier, runtime) = (metrics.clone(), shared.verifier.clone(), shared.runtime.clone());
+    let (verifier, runtime) = (shared.verifier.clone(), shared.runtime.clone());
     background.spawn("upkeep", async move {
         loop {
             tokio::time::sleep(UPKEEP).await;
-            metrics.upkeep();
             verifier
                 .revocations()
                 .prune(runtime.now(), verifier.policy().access_ttl);

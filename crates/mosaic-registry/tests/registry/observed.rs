@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use mosaic_registry::Options;
+use mosaic_telemetry::Metrics;
 
 use crate::api_server::ApiServer;
 use crate::etcd_server::EtcdServer;
@@ -48,9 +48,8 @@ impl Write for Log {
 #[tokio::test]
 async fn an_outage_is_two_lines_and_each_attempt_is_counted() {
     let log = Log::keep();
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let metrics = recorder.handle();
-    let _recording = metrics::set_default_local_recorder(&recorder);
+    let metrics = Metrics::default();
+    let _recording = metrics::set_default_local_recorder(&metrics);
     let mut server = ApiServer::start(None).await;
     let url = format!("kubernetes:?namespace=prod&server=http://{}", server.address());
     let process = Process::open(&url, &Options::default());
@@ -87,9 +86,8 @@ async fn registrations_instances_and_garbage_are_counted_and_told_once() {
         return;
     };
     let log = Log::keep();
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let metrics = recorder.handle();
-    let _recording = metrics::set_default_local_recorder(&recorder);
+    let metrics = Metrics::default();
+    let _recording = metrics::set_default_local_recorder(&metrics);
     let process = Process::open(&server.url(), &Options::default());
     let mut watch = process.watch("strange");
     let registration = process.register("strange", at("10.0.0.1:9080"));

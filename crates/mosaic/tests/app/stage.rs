@@ -376,7 +376,10 @@ pub(crate) fn act(act: &str, mark: &str) -> ActRequest {
 /// Returns a context with a trace of its own, and its id.
 pub(crate) fn traced() -> (Context, String) {
     let trace = Trace::start(&Runtime::system());
-    (Context::resume(&Runtime::system(), trace), trace.request_id())
+    (
+        Context::resume(&Runtime::system(), trace),
+        trace.request_id().as_str().to_owned(),
+    )
 }
 
 /// Returns a client that is no service of the platform, of the process with number `position`.

@@ -338,7 +338,7 @@ fn item(id: ArticleId) -> Item {
 }
 
 fn draft_key(id: ArticleId) -> CacheKey {
-    CacheKey::new("article_draft").part(id)
+    CacheKey::new("article_draft").part(id.get())
 }
 
 fn list_key(author: AccountId) -> CacheKey {
@@ -346,7 +346,7 @@ fn list_key(author: AccountId) -> CacheKey {
 }
 
 fn published_key(id: ArticleId) -> CacheKey {
-    CacheKey::new("article").part(id)
+    CacheKey::new("article").part(id.get())
 }
 
 async fn write_draft(

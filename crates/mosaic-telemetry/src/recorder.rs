@@ -1,0 +1,453 @@
+//! Metrics of the process: counted by each thread for itself, added up when somebody reads.
+//!
+//! A request touches two dozen metrics. Were each one number, as recorders usually have it, all processors would write to the same lines
+//! of memory in turn and wait for one another; and a histogram that keeps what it was given until it is read is megabytes a
+//! second that nobody has asked for. Here a metric has a part for each of a few threads, on lines of its own, and a histogram
+//! counts into its buckets at once, so that nothing piles up and nothing needs upkeep.
+//!
+//! Read as text in Prometheus' format (version 0.0.4). Names and labels are those that the code gives; what Prometheus does not take in a
+//! name becomes an underscore.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_utils::CachePadded;
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use metrics_util::registry::{Registry, Storage};
+
+/// Parts of a metric, 128 bytes each.
+const PARTS_MAX: usize = 16;
+/// Bounds of a histogram.
+const N_BOUNDS: usize = 14;
+/// Seconds (names that end in `_seconds`): from a cached local call to a request that somebody has given up on.
+const SECONDS: [f64; N_BOUNDS] = [
+    0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+/// Everything else: how many.
+const AMOUNTS: [f64; N_BOUNDS] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5,
+];
+
+/// Metrics of a process, and what records them. Cheap to clone: clones are the same metrics.
+#[derive(Clone)]
+pub struct Metrics(Arc<Parts>);
+
+struct Parts {
+    registry: Registry<Key, ThreadParts>,
+    help: Mutex<BTreeMap<String, SharedString>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let n_processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Parts {
+            // More than run at a time: threads that share a part wait for one another.
+            registry: Registry::new(ThreadParts((2 * n_processors).min(PARTS_MAX))),
+            help: Mutex::default(),
+        }))
+    }
+}
+
+impl Metrics {
+    /// Returns everything in Prometheus' text format, by name and then by labels.
+    pub fn render(&self) -> String {
+        let registry = &self.0.registry;
+        let mut families = BTreeMap::<String, Family>::new();
+        let mut add = |key: &Key, kind, value| {
+            let family = families.entry(plain(key.name())).or_insert_with(|| Family::new(kind));
+            family.values.insert(labels_of(key), value);
+        };
+        registry.visit_counters(|key, counter| add(key, "counter", Value::Number(counter.total().to_string())));
+        registry.visit_gauges(|key, gauge| add(key, "gauge", Value::Number(gauge.total().to_string())));
+        registry.visit_histograms(|key, histogram| add(key, "histogram", Value::Buckets(histogram.total())));
+        let help = self.0.help.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (name, family) in &families {
+            // Nothing here fails.
+            let _ = family.write(&mut text, name, help.get(name));
+        }
+        text
+    }
+
+    fn describe(&self, name: &KeyName, what: SharedString) {
+        let mut help = self.0.help.lock().unwrap_or_else(PoisonError::into_inner);
+        help.insert(plain(name.as_str()), what);
+    }
+}
+
+impl Recorder for Metrics {
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&key, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&key, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&key, description);
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let registry = &self.0.registry;
+        registry.get_or_create_counter(key, |counter| Counter::from_arc(counter.clone()))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        let registry = &self.0.registry;
+        registry.get_or_create_gauge(key, |gauge| Gauge::from_arc(gauge.clone()))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let registry = &self.0.registry;
+        registry.get_or_create_histogram(key, |histogram| Histogram::from_arc(histogram.clone()))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Makes metrics of so many parts.
+struct ThreadParts(usize);
+
+impl Storage<Key> for ThreadParts {
+    type Counter = Arc<ThreadCounter>;
+    type Gauge = Arc<ThreadGauge>;
+    type Histogram = Arc<ThreadHistogram>;
+
+    fn counter(&self, _: &Key) -> Self::Counter {
+        Arc::new(ThreadCounter {
+            least: AtomicU64::new(0),
+            parts: parts(self.0),
+        })
+    }
+
+    fn gauge(&self, _: &Key) -> Self::Gauge {
+        Arc::new(ThreadGauge {
+            base: Mutex::new(0.0),
+            parts: parts(self.0),
+        })
+    }
+
+    fn histogram(&self, key: &Key) -> Self::Histogram {
+        let is_time = key.name().ends_with("_seconds");
+        Arc::new(ThreadHistogram {
+            bounds: if is_time { &SECONDS } else { &AMOUNTS },
+            parts: parts(self.0),
+        })
+    }
+}
+
+/// One value for each thread, or for each few.
+type PerThread<T> = Box<[CachePadded<T>]>;
+
+fn parts<T: Default>(n: usize) -> PerThread<T> {
+    (0..n).map(|_| CachePadded::default()).collect()
+}
+
+/// Returns the part of this thread.
+fn own<T>(parts: &PerThread<T>) -> &T {
+    static N_THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = N_THREADS.fetch_add(1, Relaxed);
+    }
+    // While a thread ends it has no number any more, and may share.
+    let number = NUMBER.try_with(|number| *number).unwrap_or_default();
+    &parts[number % parts.len()]
+}
+
+/// Adds to a number that is kept as its bits.
+fn add(bits: &AtomicU64, value: f64) {
+    // Always adds: the closure returns a number.
+    let _ = bits.fetch_update(Relaxed, Relaxed, |bits| Some((f64::from_bits(bits) + value).to_bits()));
+}
+
+struct ThreadCounter {
+    /// What [`CounterFn::absolute`] was told.
+    least: AtomicU64,
+    parts: PerThread<AtomicU64>,
+}
+
+impl ThreadCounter {
+    fn total(&self) -> u64 {
+        let counted = self
+            .parts
+            .iter()
+            .fold(0_u64, |sum, part| sum.wrapping_add(part.load(Relaxed)));
+        self.least.load(Relaxed).max(counted)
+    }
+}
+
+impl CounterFn for ThreadCounter {
+    fn increment(&self, value: u64) {
+        own(&self.parts).fetch_add(value, Relaxed);
+    }
+
+    fn absolute(&self, value: u64) {
+        self.least.fetch_max(value, Relaxed);
+    }
+}
+
+struct ThreadGauge {
+    /// What it was when it was set, without the parts.
+    base: Mutex<f64>,
+    /// Bits of what was added since the beginning.
+    parts: PerThread<AtomicU64>,
+}
+
+impl ThreadGauge {
+    fn added(&self) -> f64 {
+        self.parts.iter().map(|part| f64::from_bits(part.load(Relaxed))).sum()
+    }
+
+    fn total(&self) -> f64 {
+        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        base + self.added()
+    }
+}
+
+impl GaugeFn for ThreadGauge {
+    fn increment(&self, value: f64) {
+        add(own(&self.parts), value);
+    }
+
+    fn decrement(&self, value: f64) {
+        add(own(&self.parts), -value);
+    }
+
+    fn set(&self, value: f64) {
+        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        *base = value - self.added();
+    }
+}
+
+struct ThreadHistogram {
+    bounds: &'static [f64; N_BOUNDS],
+    parts: PerThread<HistogramPart>,
+}
+
+/// Two lines of memory.
+#[derive(Default)]
+struct HistogramPart {
+    /// Values up to each bound and above the one before; those above the last.
+    counts: [AtomicU64; N_BOUNDS + 1],
+    /// Bits of the sum.
+    sum: AtomicU64,
+}
+
+/// What a histogram has counted.
+#[derive(Debug, PartialEq)]
+struct Buckets {
+    bounds: &'static [f64; N_BOUNDS],
+    counts: [u64; N_BOUNDS + 1],
+    sum: f64,
+}
+
+impl ThreadHistogram {
+    fn total(&self) -> Buckets {
+        let mut total = Buckets {
+            bounds: self.bounds,
+            counts: [0; N_BOUNDS + 1],
+            sum: 0.0,
+        };
+        for part in &self.parts {
+            for (count, counted) in total.counts.iter_mut().zip(&part.counts) {
+                *count += counted.load(Relaxed);
+            }
+            total.sum += f64::from_bits(part.sum.load(Relaxed));
+        }
+        total
+    }
+}
+
+impl HistogramFn for ThreadHistogram {
+    fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        let part = own(&self.parts);
+        part.counts[bucket].fetch_add(count as u64, Relaxed);
+        add(&part.sum, value * count as f64);
+    }
+}
+
+/// All metrics of one name.
+struct Family {
+    kind: &'static str,
+    /// By their labels, as they are written.
+    values: BTreeMap<String, Value>,
+}
+
+enum Value {
+    Number(String),
+    Buckets(Buckets),
+}
+
+impl Family {
+    fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            values: BTreeMap::new(),
+        }
+    }
+
+    fn write(&self, text: &mut String, name: &str, help: Option<&SharedString>) -> fmt::Result {
+        if let Some(help) = help {
+            writeln!(
+                text,
+                "# HELP {name} {}",
+                help.replace('\\', "\\\\").replace('\n', "\\n")
+            )?;
+        }
+        writeln!(text, "# TYPE {name} {}", self.kind)?;
+        for (labels, value) in &self.values {
+            match value {
+                Value::Number(number) => line(text, name, labels, number)?,
+                Value::Buckets(buckets) => buckets.write(text, name, labels)?,
+            }
+        }
+        text.push('\n');
+        Ok(())
+    }
+}
+
+impl Buckets {
+    fn write(&self, text: &mut String, name: &str, labels: &str) -> fmt::Result {
+        let bounds = self.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut n_below = 0;
+        for (bound, count) in bounds.zip(self.counts) {
+            n_below += count;
+            writeln!(text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {n_below}")?;
+        }
+        line(text, &format!("{name}_sum"), labels, &self.sum.to_string())?;
+        line(text, &format!("{name}_count"), labels, &n_below.to_string())
+    }
+}
+
+fn line(text: &mut String, name: &str, labels: &str, value: &str) -> fmt::Result {
+    match labels {
+        "" => writeln!(text, "{name} {value}"),
+        _ => writeln!(text, "{name}{{{labels}}} {value}"),
+    }
+}
+
+/// Returns the labels as they stand between braces.
+fn labels_of(key: &Key) -> String {
+    let label = |label: &metrics::Label| {
+        let value = label
+            .value()
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n");
+        format!("{}=\"{value}\"", plain(label.key()))
+    };
+    key.labels().map(label).collect::<Vec<_>>().join(",")
+}
+
+/// Returns a name of the characters that Prometheus takes.
+fn plain(name: &str) -> String {
+    let taken = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
+    name.chars().map(|c| if taken(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(record: impl FnOnce()) -> String {
+        let recorder = Metrics::default();
+        metrics::with_local_recorder(&recorder, record);
+        recorder.render()
+    }
+
+    #[test]
+    fn metrics_are_written_as_prometheus_reads_them() {
+        let text = rendered(|| {
+            metrics::describe_counter!("calls_total", "Calls,\nall of them.");
+            metrics::counter!("calls_total", "what" => "a \"b\"\\\n").increment(2);
+            metrics::counter!("calls_total", "what" => "c").increment(1);
+            metrics::gauge!("open.now").set(1.5);
+        });
+        let want = "# HELP calls_total Calls,\\nall of them.\n# TYPE calls_total counter\n\
+                    calls_total{what=\"a \\\"b\\\"\\\\\\n\"} 2\ncalls_total{what=\"c\"} 1\n\n\
+                    # TYPE open_now gauge\nopen_now 1.5\n\n";
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn a_histogram_counts_up_to_and_with_its_bounds() {
+        let text = rendered(|| {
+            let histogram = metrics::histogram!("wait_seconds", "who" => "me");
+            for value in [0.0, 0.001, 0.001_1, 31.0] {
+                histogram.record(value);
+            }
+            histogram.record_many(0.001, 2);
+            metrics::histogram!("rows").record(3.0);
+        });
+        for line in [
+            "# TYPE rows histogram",
+            "rows_bucket{le=\"2\"} 0",
+            "rows_bucket{le=\"5\"} 1",
+            "rows_bucket{le=\"100000\"} 1",
+            "wait_seconds_bucket{who=\"me\",le=\"0.00001\"} 1",
+            "wait_seconds_bucket{who=\"me\",le=\"0.0005\"} 1",
+            "wait_seconds_bucket{who=\"me\",le=\"0.001\"} 4",
+            "wait_seconds_bucket{who=\"me\",le=\"0.0025\"} 5",
+            "wait_seconds_bucket{who=\"me\",le=\"30\"} 5",
+            "wait_seconds_bucket{who=\"me\",le=\"+Inf\"} 6",
+            "wait_seconds_count{who=\"me\"} 6",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+        }
+        let sum = text
+            .lines()
+            .find_map(|line| line.strip_prefix("wait_seconds_sum{who=\"me\"} "));
+        assert!((sum.unwrap().parse::<f64>().unwrap() - 31.004_1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_many_threads_count_is_added_up() {
+        const THREADS: usize = 9;
+        let recorder = Metrics::default();
+        let (counter, gauge, histogram) = metrics::with_local_recorder(&recorder, || {
+            (
+                metrics::counter!("n"),
+                metrics::gauge!("level"),
+                metrics::histogram!("x_seconds"),
+            )
+        });
+        gauge.set(5.0);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        counter.increment(1);
+                        gauge.increment(2.0);
+                        gauge.decrement(1.0);
+                        histogram.record(0.5);
+                    }
+                });
+            }
+        });
+        let text = recorder.render();
+        for line in ["n 9000", "level 9005", "x_seconds_sum 4500", "x_seconds_count 9000"] {
+            assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+        }
+        gauge.set(7.0);
+        counter.absolute(8000);
+        counter.increment(1);
+        assert!(recorder.render().contains("level 7\n") && recorder.render().contains("n 9001\n"));
+        counter.absolute(10_000);
+        assert!(recorder.render().contains("n 10000\n"));
+    }
+}
