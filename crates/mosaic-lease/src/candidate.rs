@@ -1,8 +1,8 @@
 //! Runs work in one process of many: the one that holds the lease.
 //!
-//! The lease is renewed three times in its length. Work is dropped at the moment at which the lease may be somebody else's by
-//! our own monotonic clock (measured from before we asked), whether or not the store can be reached; a process that
-//! hangs beyond that is what the number of [`Leadership::lease`] is for.
+//! The lease is renewed three times in its length. Work is dropped before the lease may be somebody else's by our own monotonic
+//! clock (measured from before we asked, a hundredth of its length early: timers are late, and two clocks do not run alike),
+//! whether or not the store can be reached; a process that hangs beyond that is what the number of [`Leadership::lease`] is for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +135,11 @@ impl Candidate {
         }
     }
 
+    /// Returns the moment until which a lease is surely ours that was asked for, and granted, after `asked`.
+    fn surely_until(&self, asked: Instant) -> Instant {
+        asked + self.options.ttl * 99 / 100
+    }
+
     /// Between a sixth and a half of the lease.
     fn retry(&self) -> Duration {
         self.runtime.jittered(self.options.ttl / 3)
@@ -148,7 +153,7 @@ impl Candidate {
             }
             let asked = Instant::now();
             let pause = match self.leases.acquire(&self.name, &self.node, self.options.ttl).await {
-                Ok(Acquired::Ours(lease)) => return (lease, asked + self.options.ttl),
+                Ok(Acquired::Ours(lease)) => return (lease, self.surely_until(asked)),
                 Ok(Acquired::Theirs(holder)) => holder.remaining.min(self.retry()),
                 Err(error) => {
                     let cause = error.cause_chain();
@@ -251,7 +256,7 @@ impl Candidate {
             let asked = Instant::now();
             let answer = timeout_at(until.min(asked + third), self.leases.renew(lease, self.options.ttl)).await;
             match answer {
-                Ok(Ok(true)) => until = asked + self.options.ttl,
+                Ok(Ok(true)) => until = self.surely_until(asked),
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(lease = self.name, "cannot renew the lease: {error}"),
                 Err(_) => tracing::warn!(lease = self.name, "renewing the lease takes too long"),
