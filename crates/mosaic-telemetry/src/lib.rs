@@ -5,6 +5,7 @@
 //! are those of W3C Trace Context from end to end: an exporter is one more layer given to [`init`]. Metrics are
 //! collected in memory and read as text in Prometheus' format ([`Metrics::render`]).
 
+mod exposition;
 mod json;
 mod recorder;
 

@@ -4,12 +4,10 @@
 //! of memory in turn and wait for one another; and a histogram that keeps what it was given until it is read is megabytes a
 //! second that nobody has asked for. Here a metric has a part for each of a few threads, on lines of its own, and a histogram
 //! counts into its buckets at once, so that nothing piles up and nothing needs upkeep.
-//!
-//! Read as text in Prometheus' format (version 0.0.4). Names and labels are those that the code gives; what Prometheus does not take in a
-//! name becomes an underscore.
+//! What is read is written by [`exposition`](crate::exposition).
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,10 +17,10 @@ use metrics::{
 };
 use metrics_util::registry::{Registry, Storage};
 
+use crate::exposition::{Buckets, Exposition, N_BOUNDS, Value, plain};
+
 /// Parts of a metric, 128 bytes each.
 const PARTS_MAX: usize = 16;
-/// Bounds of a histogram.
-const N_BOUNDS: usize = 14;
 /// Seconds (names that end in `_seconds`): from a cached local call to a request that somebody has given up on.
 const SECONDS: [f64; N_BOUNDS] = [
     0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
@@ -56,21 +54,12 @@ impl Metrics {
     /// Returns everything in Prometheus' text format, by name and then by labels.
     pub fn render(&self) -> String {
         let registry = &self.0.registry;
-        let mut families = BTreeMap::<String, Family>::new();
-        let mut add = |key: &Key, kind, value| {
-            let family = families.entry(plain(key.name())).or_insert_with(|| Family::new(kind));
-            family.values.insert(labels_of(key), value);
-        };
-        registry.visit_counters(|key, counter| add(key, "counter", Value::Number(counter.total().to_string())));
-        registry.visit_gauges(|key, gauge| add(key, "gauge", Value::Number(gauge.total().to_string())));
-        registry.visit_histograms(|key, histogram| add(key, "histogram", Value::Buckets(histogram.total())));
+        let mut exposition = Exposition::default();
+        registry.visit_counters(|key, counter| exposition.add(key, "counter", Value::Count(counter.total())));
+        registry.visit_gauges(|key, gauge| exposition.add(key, "gauge", Value::Level(gauge.total())));
+        registry.visit_histograms(|key, histogram| exposition.add(key, "histogram", Value::Buckets(histogram.total())));
         let help = self.0.help.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::new();
-        for (name, family) in &families {
-            // Nothing here fails.
-            let _ = family.write(&mut text, name, help.get(name));
-        }
-        text
+        exposition.write(&help)
     }
 
     fn describe(&self, name: &KeyName, what: SharedString) {
@@ -242,14 +231,6 @@ struct HistogramPart {
     sum: AtomicU64,
 }
 
-/// What a histogram has counted.
-#[derive(Debug, PartialEq)]
-struct Buckets {
-    bounds: &'static [f64; N_BOUNDS],
-    counts: [u64; N_BOUNDS + 1],
-    sum: f64,
-}
-
 impl ThreadHistogram {
     fn total(&self) -> Buckets {
         let mut total = Buckets {
@@ -278,86 +259,6 @@ impl HistogramFn for ThreadHistogram {
         part.counts[bucket].fetch_add(count as u64, Relaxed);
         add(&part.sum, value * count as f64);
     }
-}
-
-/// All metrics of one name.
-struct Family {
-    kind: &'static str,
-    /// By their labels, as they are written.
-    values: BTreeMap<String, Value>,
-}
-
-enum Value {
-    Number(String),
-    Buckets(Buckets),
-}
-
-impl Family {
-    fn new(kind: &'static str) -> Self {
-        Self {
-            kind,
-            values: BTreeMap::new(),
-        }
-    }
-
-    fn write(&self, text: &mut String, name: &str, help: Option<&SharedString>) -> fmt::Result {
-        if let Some(help) = help {
-            writeln!(
-                text,
-                "# HELP {name} {}",
-                help.replace('\\', "\\\\").replace('\n', "\\n")
-            )?;
-        }
-        writeln!(text, "# TYPE {name} {}", self.kind)?;
-        for (labels, value) in &self.values {
-            match value {
-                Value::Number(number) => line(text, name, labels, number)?,
-                Value::Buckets(buckets) => buckets.write(text, name, labels)?,
-            }
-        }
-        text.push('\n');
-        Ok(())
-    }
-}
-
-impl Buckets {
-    fn write(&self, text: &mut String, name: &str, labels: &str) -> fmt::Result {
-        let bounds = self.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut n_below = 0;
-        for (bound, count) in bounds.zip(self.counts) {
-            n_below += count;
-            writeln!(text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {n_below}")?;
-        }
-        line(text, &format!("{name}_sum"), labels, &self.sum.to_string())?;
-        line(text, &format!("{name}_count"), labels, &n_below.to_string())
-    }
-}
-
-fn line(text: &mut String, name: &str, labels: &str, value: &str) -> fmt::Result {
-    match labels {
-        "" => writeln!(text, "{name} {value}"),
-        _ => writeln!(text, "{name}{{{labels}}} {value}"),
-    }
-}
-
-/// Returns the labels as they stand between braces.
-fn labels_of(key: &Key) -> String {
-    let label = |label: &metrics::Label| {
-        let value = label
-            .value()
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n");
-        format!("{}=\"{value}\"", plain(label.key()))
-    };
-    key.labels().map(label).collect::<Vec<_>>().join(",")
-}
-
-/// Returns a name of the characters that Prometheus takes.
-fn plain(name: &str) -> String {
-    let taken = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
-    name.chars().map(|c| if taken(c) { c } else { '_' }).collect()
 }
 
 #[cfg(test)]
