@@ -1,18 +1,20 @@
 //! The engine in the memory of one process.
 //!
 //! Bounded in entries and bytes: when a shard is full, what is over goes first, then the least recently used of a small sample
-//! (as Redis does it). Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter. Time is
+//! (as Redis does it): uses are told apart by what was stored since, so that who only reads writes nothing that others read.
+//! Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter. Time is
 //! that of the runtime, so that tests hold it still.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::ready;
 use hashbrown::HashTable;
-use mosaic_core::{Result, Runtime, Timestamp};
+use mosaic_core::{Result, Runtime, Timestamp, split_mix};
 use subtle::ConstantTimeEq as _;
 
 use crate::{Answer, CacheEngine, CacheKey, Count, Issued, Redeemed, Row};
@@ -59,8 +61,7 @@ impl MemoryEngine {
 #[async_trait]
 impl CacheEngine for MemoryEngine {
     fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>> {
-        let now = self.runtime.now();
-        let found = self.rows.place(key).live(now).map(|entry| entry.value.clone());
+        let found = self.rows.look(key, self.runtime.now());
         Answer::Left(ready(Ok(found)))
     }
 
@@ -174,7 +175,7 @@ impl CacheEngine for MemoryEngine {
     async fn clean_up_codes(&self) -> Result<u64> {
         let now = self.runtime.now();
         for shard in &self.codes.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).forget_over(now);
+            shard.write().unwrap_or_else(PoisonError::into_inner).forget_over(now);
         }
         Ok(0)
     }
@@ -183,14 +184,14 @@ impl CacheEngine for MemoryEngine {
 #[derive(Debug)]
 struct Table<V> {
     hasher: RandomState,
-    shards: [Mutex<Shard<V>>; N_SHARDS],
+    shards: [RwLock<Shard<V>>; N_SHARDS],
 }
 
 impl<V> Default for Table<V> {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: std::array::from_fn(|_| RwLock::default()),
         }
     }
 }
@@ -198,17 +199,39 @@ impl<V> Default for Table<V> {
 impl<V> Table<V> {
     /// Finds where `key` belongs: its shard, which nobody else has until the place is dropped.
     fn place<'a>(&'a self, key: &'a CacheKey) -> Place<'a, V> {
-        let key = key.as_str();
-        let hash = self.hasher.hash_one(key);
+        let (hash, shard) = self.shard_of(key);
+        Place {
+            shard: shard.write().unwrap_or_else(PoisonError::into_inner),
+            key: key.as_str(),
+            hash,
+        }
+    }
+
+    /// Returns the value of `key`, beside others who look.
+    fn look(&self, key: &CacheKey, now: Timestamp) -> Option<V>
+    where
+        V: Clone,
+    {
+        let (hash, shard) = self.shard_of(key);
+        let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = shard.entries.find(hash, |entry| *entry.key == *key.as_str())?;
+        let is_live = entry.expires > now;
+        is_live.then(|| {
+            entry.mark_used(shard.clock);
+            entry.value.clone()
+        })
+    }
+
+    fn shard_of(&self, key: &CacheKey) -> (u64, &RwLock<Shard<V>>) {
+        let hash = self.hasher.hash_one(key.as_str());
         // The remainder is below the number of shards.
         let index = (hash % N_SHARDS as u64) as usize;
-        let shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
-        Place { shard, key, hash }
+        (hash, &self.shards[index])
     }
 }
 
 struct Place<'a, V> {
-    shard: MutexGuard<'a, Shard<V>>,
+    shard: RwLockWriteGuard<'a, Shard<V>>,
     key: &'a str,
     hash: u64,
 }
@@ -217,7 +240,7 @@ struct Place<'a, V> {
 struct Shard<V> {
     entries: HashTable<Entry<V>>,
     size_bytes: usize,
-    /// Counts uses.
+    /// Counts what was stored.
     clock: u64,
 }
 
@@ -227,7 +250,8 @@ struct Entry<V> {
     hash: u64,
     value: V,
     expires: Timestamp,
-    used: u64,
+    /// What the clock showed at its last use.
+    used: AtomicU64,
 }
 
 impl<V> Default for Shard<V> {
@@ -266,10 +290,10 @@ impl Weigh for Code {
 
 impl<V: Weigh> Place<'_, V> {
     fn live(&mut self, now: Timestamp) -> Option<&mut Entry<V>> {
-        let used = self.shard.tick();
+        let clock = self.shard.clock;
         let found = self.shard.entries.find_mut(self.hash, |entry| *entry.key == *self.key);
         let entry = found.filter(|entry| entry.expires > now)?;
-        entry.used = used;
+        entry.mark_used(clock);
         Some(entry)
     }
 
@@ -280,7 +304,7 @@ impl<V: Weigh> Place<'_, V> {
             hash: self.hash,
             value,
             expires: now.plus(ttl),
-            used: self.shard.tick(),
+            used: AtomicU64::new(self.shard.tick()),
         };
         self.shard.put(entry, now);
     }
@@ -328,12 +352,28 @@ impl<V: Weigh> Shard<V> {
     }
 
     fn make_room(&mut self, now: Timestamp) {
-        let sample = self.entries.iter().take(SAMPLE);
-        let victim = sample
-            .min_by_key(|entry| (entry.expires > now, entry.used))
-            .map(|entry| (entry.hash, entry.key.clone()));
-        if let Some((hash, key)) = victim {
-            self.remove(hash, &key);
+        // From anywhere: at the beginning of the table what is new would go soon, and what lies behind it never.
+        let n_buckets = self.entries.num_buckets();
+        let start = split_mix(self.clock) as usize % n_buckets;
+        let places = (start..n_buckets).chain(0..start);
+        let entry_at = |place| Some((place, self.entries.get_bucket(place)?));
+        let victim = places
+            .filter_map(entry_at)
+            .take(SAMPLE)
+            .min_by_key(|(_, entry)| (entry.expires > now, entry.used.load(Relaxed)))
+            .map(|(place, _)| place);
+        if let Some(Ok(victim)) = victim.map(|place| self.entries.get_bucket_entry(place)) {
+            let (entry, _) = victim.remove();
+            self.size_bytes -= entry.size_bytes();
+        }
+    }
+}
+
+impl<V> Entry<V> {
+    fn mark_used(&self, clock: u64) {
+        // Mostly it is marked already: a line of memory that nobody writes to is every processor's.
+        if self.used.load(Relaxed) != clock {
+            self.used.store(clock, Relaxed);
         }
     }
 }
@@ -363,7 +403,7 @@ mod tests {
             .rows
             .shards
             .iter()
-            .map(|shard| shard.lock().unwrap().entries.len())
+            .map(|shard| shard.read().unwrap().entries.len())
             .sum();
         assert!(n_entries <= ENTRIES_MAX, "{n_entries}");
         assert_eq!(
@@ -371,6 +411,28 @@ mod tests {
             1
         );
     }
+
+    #[tokio::test]
+    async fn what_is_read_outlives_a_flood() {
+        let engine = MemoryEngine::new(&Runtime::system());
+        let hour = Duration::from_secs(3600);
+        let hot: Vec<CacheKey> = (0..N_SHARDS).map(|i| CacheKey::new("hot").part(i)).collect();
+        for key in &hot {
+            engine.set(key, Bytes::from_static(b"kept"), hour).await.unwrap();
+        }
+        for i in 0..3 * ENTRIES_MAX {
+            engine
+                .set(&CacheKey::new("row").part(i), Bytes::new(), hour)
+                .await
+                .unwrap();
+            if i % 1_000 == 0 {
+                for key in &hot {
+                    assert!(engine.get(key).await.unwrap().is_some(), "{key:?} at {i}");
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn big_rows_are_bounded_in_bytes() {
         let engine = MemoryEngine::new(&Runtime::system());
@@ -382,7 +444,7 @@ mod tests {
                 .unwrap();
         }
         for shard in &engine.rows.shards {
-            let shard = shard.lock().unwrap();
+            let shard = shard.read().unwrap();
             let kept: usize = shard.entries.iter().map(|entry| entry.value.bytes().len()).sum();
             assert!(
                 kept <= shard.size_bytes && shard.size_bytes <= BYTES_MAX / N_SHARDS,
@@ -409,7 +471,7 @@ mod tests {
                 .rows
                 .shards
                 .iter()
-                .all(|shard| shard.lock().unwrap().size_bytes == 0)
+                .all(|shard| shard.read().unwrap().size_bytes == 0)
         );
     }
 }

@@ -12,6 +12,7 @@ mod random;
 pub mod rules;
 mod runtime;
 mod secret;
+mod striped;
 mod task;
 mod time;
 
@@ -26,6 +27,7 @@ pub use hex::{hex, put_hex};
 pub use random::{Random, SPLIT_MIX_STEP, SeededRandom, SystemRandom, fraction, split_mix};
 pub use runtime::{AccountId, Runtime};
 pub use secret::Secret;
+pub use striped::Striped;
 pub use task::{CatchPanic, Elapsed, StopSignal, TaskGroup, TaskPanic, Timeout, catch_panic, panic_message, timeout};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 

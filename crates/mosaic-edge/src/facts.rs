@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use mosaic_core::{Origin, Runtime, Trace};
 
 use crate::listen::Arrival;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Facts of one request, carried from layer to layer. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,19 +24,21 @@ impl Facts {
     /// Reads the facts: a trace of the client's is continued, an address is taken from a header only if the peer is a
     /// proxy that we trust.
     pub(crate) fn read(runtime: &Runtime, headers: &HeaderMap, arrival: Option<Arrival>, trusted: &[IpAddr]) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let trace = text("traceparent")
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let trace = text(TRACEPARENT)
             .and_then(Trace::parse)
             .unwrap_or_else(|| Trace::start(runtime));
         let ip = arrival.map(|arrival| {
             let peer = arrival.peer.ip().to_canonical();
             if trusted.contains(&peer) {
-                forwarded(text("x-forwarded-for"), trusted).unwrap_or(peer)
+                forwarded(text(FORWARDED_FOR), trusted).unwrap_or(peer)
             } else {
                 peer
             }
         });
-        let user_agent = text("user-agent").filter(|agent| agent.len() <= 512).map(Arc::from);
+        let user_agent = text(header::USER_AGENT)
+            .filter(|agent| agent.len() <= 512)
+            .map(Arc::from);
         Self {
             trace,
             origin: Origin { ip, user_agent },

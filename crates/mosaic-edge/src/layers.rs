@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::response::Response;
@@ -226,20 +227,21 @@ fn secure_cookies(response: &mut Response) {
 /// Durations of requests by route, verb and status; each histogram is looked up in the recorder once.
 #[derive(Default)]
 pub(crate) struct Meters {
-    by_route: RwLock<HashMap<String, ByOutcome>>,
+    /// Copied to be changed, which is soon over: routes, verbs and statuses are few.
+    by_route: ArcSwap<HashMap<String, ByOutcome>>,
 }
 
-/// Histograms of one route by verb and status.
-type ByOutcome = HashMap<(&'static str, u16), Histogram>;
+/// Histograms of one route by verb and status: few, so that looking at one after the other is quick.
+type ByOutcome = Vec<((&'static str, u16), Histogram)>;
 
 impl Meters {
     fn record(&self, method: &Method, route: &str, status: u16, elapsed: Duration) {
         let key = (verb_of(method), status);
+        let find = |by_outcome: &ByOutcome| by_outcome.iter().position(|(known, _)| *known == key);
+        if let Some(known) = self.by_route.load().get(route)
+            && let Some(at) = find(known)
         {
-            let by_route = self.by_route.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(histogram) = by_route.get(route).and_then(|by_key| by_key.get(&key)) {
-                return histogram.record(elapsed);
-            }
+            return known[at].1.record(elapsed);
         }
         let labels = [
             ("method", key.0.to_owned()),
@@ -248,8 +250,15 @@ impl Meters {
         ];
         let histogram = metrics::histogram!("mosaic_http_request_seconds", &labels);
         histogram.record(elapsed);
-        let mut by_route = self.by_route.write().unwrap_or_else(PoisonError::into_inner);
-        by_route.entry(route.to_owned()).or_default().insert(key, histogram);
+        self.by_route.rcu(|by_route| {
+            let mut by_route = HashMap::clone(by_route);
+            let known = by_route.entry(route.to_owned()).or_default();
+            // Somebody else may have been first.
+            if find(known).is_none() {
+                known.push((key, histogram.clone()));
+            }
+            by_route
+        });
     }
 }
 

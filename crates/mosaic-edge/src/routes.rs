@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use http::request::Parts;
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use mosaic_core::{Access, Caller, Context, Envelope, Error, MethodDescriptor, Result, ServiceDescriptor, StopSignal};
@@ -22,6 +22,8 @@ use mosaic_guard::check_access;
 
 use crate::layers::{discard, failed, too_large};
 use crate::{Edge, Facts, Input, Output, access_log, render_ok};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Replies of a server-streaming method.
 type Items<R> = Pin<Box<dyn Stream<Item = Result<R>> + Send>>;
@@ -227,7 +229,7 @@ async fn answer(
 
 fn context(edge: &Edge, method: &MethodDescriptor, facts: Facts, parts: &Parts) -> Result<Context> {
     let cx = Context::resume(&edge.runtime, facts.trace).with_origin(facts.origin);
-    let key = parts.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let key = parts.headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
     let cx = cx
         .with_timeout(edge.config.request_timeout)
         .with_idempotency_key(key.map(Into::into));

@@ -46,9 +46,7 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
 /// # Panics
 /// If it is no topic's name: it is a constant.
 pub(crate) fn topic_of<E: Event>() -> TopicName {
-    E::TOPIC
-        .parse()
-        .expect("the topic of an event type is a constant with a valid name")
+    TopicName::constant(E::TOPIC).expect("the topic of an event type is a constant with a valid name")
 }
 
 /// Identifies an event wherever it is: 128 bits, printed as 32 hexadecimal digits.
@@ -161,7 +159,7 @@ impl Message {
     /// # Errors
     /// As [`Message::check`]; internal if the event cannot be written as JSON.
     pub fn of<E: Event>(cx: &Context, event: &E) -> Result<Self> {
-        Self::on(E::TOPIC.parse()?, cx, event)
+        Self::on(TopicName::constant(E::TOPIC)?, cx, event)
     }
 
     /// As [`Message::of`], for who has parsed the topic before.
@@ -200,7 +198,11 @@ impl Message {
         if self.headers.len() > HEADERS_MAX || self.headers.n_bytes() > HEADER_BYTES_MAX {
             return Err(too_large("an event has at most 32 headers of 8 KiB in all"));
         }
-        let is_plain = |text: &str| text.bytes().all(|b| matches!(b, b' '..=b'~'));
+        // To the end whatever comes, so that many bytes are looked at at once.
+        let is_plain = |text: &str| {
+            text.bytes()
+                .fold(true, |is_plain, b| is_plain & matches!(b, b' '..=b'~'))
+        };
         let is_bad = |text: &str, max| text.len() > max || !is_plain(text) && text.contains(char::is_control);
         if self.name.is_empty() || is_bad(&self.name, NAME_MAX) || is_bad(&self.key, KEY_MAX) {
             return Err(Error::invalid_argument(

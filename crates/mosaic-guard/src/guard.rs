@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mosaic_core::{Context, Error, MethodDescriptor, Result, ServiceDescriptor, catch_panic, timeout};
+use mosaic_core::{Context, Error, MethodDescriptor, Result, ServiceDescriptor, Striped, catch_panic, timeout};
 
 use crate::bulkhead::{Bulkhead, BulkheadRule, Place};
 use crate::limit::{LimitRule, Limiter, RateRule, Slot};
@@ -35,7 +35,8 @@ pub struct Guard {
 #[derive(Debug)]
 struct Plan {
     version: u64,
-    methods: Box<[Option<Arc<MethodPlan>>]>,
+    /// Of each thread its own: a call keeps that of its method, and counts itself as one who does.
+    methods: Striped<Box<[Option<Arc<MethodPlan>>]>>,
     states: States,
 }
 
@@ -46,7 +47,7 @@ struct States {
     bulkheads: Pool<BulkheadRule, Bulkhead>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct MethodPlan {
     shed: Option<Arc<Shed>>,
     priority: Priority,
@@ -180,11 +181,11 @@ impl Guard {
     fn plan_of(&self, method: &MethodDescriptor) -> Option<Arc<MethodPlan>> {
         let plan = self.plan.load();
         if plan.version == Rules::version() {
-            return plan.methods[method.index].clone();
+            return plan.methods.own()[method.index].clone();
         }
         drop(plan);
         self.make_plan();
-        self.plan.load().methods[method.index].clone()
+        self.plan.load().methods.own()[method.index].clone()
     }
 
     #[cold]
@@ -290,9 +291,10 @@ impl Plan {
             // A client does not limit itself by the callee's rules: the callee would count the call twice.
             Side::Client => None,
         };
+        let plans: Vec<Option<MethodPlan>> = service.methods.iter().zip(&effective).map(&mut plan).collect();
         Self {
             version,
-            methods: service.methods.iter().zip(&effective).map(&mut plan).collect(),
+            methods: Striped::new(|| plans.iter().map(|plan| plan.clone().map(Arc::new)).collect()),
             states,
         }
     }
@@ -306,7 +308,7 @@ impl States {
         method: &'static MethodDescriptor,
         effective: &Effective,
         rules: &Rules,
-    ) -> Option<Arc<MethodPlan>> {
+    ) -> Option<MethodPlan> {
         let owner = |is_own: bool| is_own.then_some(method.index);
         let Effective {
             rate, shed, bulkhead, ..
@@ -337,7 +339,7 @@ impl States {
             ),
         };
         let is_none = plan.limiters.is_empty() && plan.shed.is_none() && plan.bulkhead.is_none();
-        (!is_none).then(|| Arc::new(plan))
+        (!is_none).then_some(plan)
     }
 }
 

@@ -169,11 +169,11 @@ impl Outgoing {
     fn plan_of(&self, method: &MethodDescriptor) -> Arc<MethodPlan> {
         let plan = self.plan.load();
         if plan.version == Rules::version() {
-            return plan.methods[method.index].clone();
+            return plan.methods.own()[method.index].clone();
         }
         drop(plan);
         self.make_plan();
-        self.plan.load().methods[method.index].clone()
+        self.plan.load().methods.own()[method.index].clone()
     }
 
     #[cold]

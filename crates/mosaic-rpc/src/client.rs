@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures::StreamExt as _;
 use http::HeaderMap;
-use mosaic_core::{Check, Code, Context, Error, MethodDescriptor, Result, ServiceDescriptor};
+use mosaic_core::{Check, Code, Context, Error, MethodDescriptor, Result, ServiceDescriptor, Striped};
 use mosaic_guard::{Outgoing, Rules};
 use prost::Message;
 
@@ -48,7 +48,8 @@ pub struct Client<P: ?Sized> {
 
 struct Shared<P: ?Sized> {
     service: &'static ServiceDescriptor,
-    caller: Arc<str>,
+    /// Every call has it: of each thread its own, so that they do not count on one another's.
+    caller: Striped<Arc<str>>,
     directory: Option<Directory>,
     binding: OnceLock<Binding<P>>,
     outgoing: Outgoing,
@@ -100,7 +101,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         Self {
             shared: Arc::new(Shared {
                 service,
-                caller,
+                caller: Striped::new(|| Arc::from(&*caller)),
                 directory,
                 binding,
                 outgoing: Outgoing::new(service, rules),
@@ -216,7 +217,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     }
 
     fn stamp(&self, cx: &Context) -> Context {
-        cx.clone().with_service(Some(self.shared.caller.clone()))
+        cx.clone().with_service(Some(self.shared.caller.own().clone()))
     }
 
     /// Returns where this call goes.
@@ -270,7 +271,7 @@ impl<P: ?Sized> std::fmt::Debug for Client<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
             .field("service", &self.shared.service.name)
-            .field("caller", &self.shared.caller)
+            .field("caller", self.shared.caller.own())
             .finish_non_exhaustive()
     }
 }

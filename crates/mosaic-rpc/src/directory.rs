@@ -16,7 +16,7 @@ use mosaic_registry::{Address, Registry, ServiceName};
 use crate::balance::Draws;
 use crate::channel::{Channel, ChannelOptions, Routing};
 use crate::client::Binding;
-use crate::{Client, Connect, PeerKey, Served};
+use crate::{Client, Connect, PeerKey, Served, Share};
 
 /// How calls within the process are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,8 +133,14 @@ impl Directory {
 
     /// Returns the way to instances elsewhere of a service that this process serves too, if this call is to go there.
     pub(crate) fn split(&self, service: &'static ServiceDescriptor) -> Option<Channel> {
-        let split = self.shared.remote.as_ref()?.routing.split.get();
-        let share = split.get(service.domain())?;
+        let split = &self.shared.remote.as_ref()?.routing.split;
+        let of_service = |split: &BTreeMap<String, Share>| {
+            // Mostly nothing is split, and every call asks.
+            (!split.is_empty())
+                .then(|| split.get(service.domain()).copied())
+                .flatten()
+        };
+        let share = split.with(of_service)?;
         if !share.has(self.shared.draws.next()) {
             return None;
         }

@@ -8,19 +8,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_utils::CachePadded;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use metrics_util::registry::{Registry, Storage};
+use mosaic_core::Striped;
 
 use crate::exposition::{Buckets, Exposition, N_BOUNDS, Value, plain};
 
-/// Parts of a metric, 128 bytes each.
-const PARTS_MAX: usize = 16;
 /// Seconds (names that end in `_seconds`): from a cached local call to a request that somebody has given up on.
 const SECONDS: [f64; N_BOUNDS] = [
     0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
@@ -31,7 +29,7 @@ const AMOUNTS: [f64; N_BOUNDS] = [
 ];
 
 /// Metrics of a process, and what records them. Cheap to clone: clones are the same metrics.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Metrics(Arc<Parts>);
 
 struct Parts {
@@ -39,14 +37,12 @@ struct Parts {
     help: Mutex<BTreeMap<String, SharedString>>,
 }
 
-impl Default for Metrics {
+impl Default for Parts {
     fn default() -> Self {
-        let n_processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Parts {
-            // More than run at a time: threads that share a part wait for one another.
-            registry: Registry::new(ThreadParts((2 * n_processors).min(PARTS_MAX))),
+        Self {
+            registry: Registry::new(ThreadParts),
             help: Mutex::default(),
-        }))
+        }
     }
 }
 
@@ -103,8 +99,8 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Makes metrics of so many parts.
-struct ThreadParts(usize);
+/// Makes metrics of a part for each thread.
+struct ThreadParts;
 
 impl Storage<Key> for ThreadParts {
     type Counter = Arc<ThreadCounter>;
@@ -114,14 +110,14 @@ impl Storage<Key> for ThreadParts {
     fn counter(&self, _: &Key) -> Self::Counter {
         Arc::new(ThreadCounter {
             least: AtomicU64::new(0),
-            parts: parts(self.0),
+            parts: Striped::default(),
         })
     }
 
     fn gauge(&self, _: &Key) -> Self::Gauge {
         Arc::new(ThreadGauge {
             base: Mutex::new(0.0),
-            parts: parts(self.0),
+            parts: Striped::default(),
         })
     }
 
@@ -129,27 +125,9 @@ impl Storage<Key> for ThreadParts {
         let is_time = key.name().ends_with("_seconds");
         Arc::new(ThreadHistogram {
             bounds: if is_time { &SECONDS } else { &AMOUNTS },
-            parts: parts(self.0),
+            parts: Striped::default(),
         })
     }
-}
-
-/// One value for each thread, or for each few.
-type PerThread<T> = Box<[CachePadded<T>]>;
-
-fn parts<T: Default>(n: usize) -> PerThread<T> {
-    (0..n).map(|_| CachePadded::default()).collect()
-}
-
-/// Returns the part of this thread.
-fn own<T>(parts: &PerThread<T>) -> &T {
-    static N_THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = N_THREADS.fetch_add(1, Relaxed);
-    }
-    // While a thread ends it has no number any more, and may share.
-    let number = NUMBER.try_with(|number| *number).unwrap_or_default();
-    &parts[number % parts.len()]
 }
 
 /// Adds to a number that is kept as its bits.
@@ -161,22 +139,20 @@ fn add(bits: &AtomicU64, value: f64) {
 struct ThreadCounter {
     /// What [`CounterFn::absolute`] was told.
     least: AtomicU64,
-    parts: PerThread<AtomicU64>,
+    parts: Striped<AtomicU64>,
 }
 
 impl ThreadCounter {
     fn total(&self) -> u64 {
-        let counted = self
-            .parts
-            .iter()
-            .fold(0_u64, |sum, part| sum.wrapping_add(part.load(Relaxed)));
+        let counts = self.parts.all().map(|part| part.load(Relaxed));
+        let counted = counts.fold(0, u64::wrapping_add);
         self.least.load(Relaxed).max(counted)
     }
 }
 
 impl CounterFn for ThreadCounter {
     fn increment(&self, value: u64) {
-        own(&self.parts).fetch_add(value, Relaxed);
+        self.parts.own().fetch_add(value, Relaxed);
     }
 
     fn absolute(&self, value: u64) {
@@ -188,12 +164,12 @@ struct ThreadGauge {
     /// What it was when it was set, without the parts.
     base: Mutex<f64>,
     /// Bits of what was added since the beginning.
-    parts: PerThread<AtomicU64>,
+    parts: Striped<AtomicU64>,
 }
 
 impl ThreadGauge {
     fn added(&self) -> f64 {
-        self.parts.iter().map(|part| f64::from_bits(part.load(Relaxed))).sum()
+        self.parts.all().map(|part| f64::from_bits(part.load(Relaxed))).sum()
     }
 
     fn total(&self) -> f64 {
@@ -204,11 +180,11 @@ impl ThreadGauge {
 
 impl GaugeFn for ThreadGauge {
     fn increment(&self, value: f64) {
-        add(own(&self.parts), value);
+        add(self.parts.own(), value);
     }
 
     fn decrement(&self, value: f64) {
-        add(own(&self.parts), -value);
+        add(self.parts.own(), -value);
     }
 
     fn set(&self, value: f64) {
@@ -219,7 +195,7 @@ impl GaugeFn for ThreadGauge {
 
 struct ThreadHistogram {
     bounds: &'static [f64; N_BOUNDS],
-    parts: PerThread<HistogramPart>,
+    parts: Striped<HistogramPart>,
 }
 
 /// Two lines of memory.
@@ -238,7 +214,7 @@ impl ThreadHistogram {
             counts: [0; N_BOUNDS + 1],
             sum: 0.0,
         };
-        for part in &self.parts {
+        for part in self.parts.all() {
             for (count, counted) in total.counts.iter_mut().zip(&part.counts) {
                 *count += counted.load(Relaxed);
             }
@@ -255,7 +231,7 @@ impl HistogramFn for ThreadHistogram {
 
     fn record_many(&self, value: f64, count: usize) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
-        let part = own(&self.parts);
+        let part = self.parts.own();
         part.counts[bucket].fetch_add(count as u64, Relaxed);
         add(&part.sum, value * count as f64);
     }

@@ -179,6 +179,11 @@ impl<T> Live<T> {
         self.0.load_full()
     }
 
+    /// Looks at the value as it is now; for who does so in every call, and would count on one counter with all threads.
+    pub fn with<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.0.load())
+    }
+
     /// Returns a copy of the value as it is now.
     pub fn copied(&self) -> T
     where

@@ -1,10 +1,12 @@
-//! Calls and failures of the last moments, counted in buckets without a lock.
+//! Calls and failures of the last moments, counted in buckets without a lock, by each thread in its own.
 //!
 //! A bucket belongs to a slot of time and is emptied by the first who writes into it in a later slot. Calls that race with
 //! the emptying may be lost: a breaker decides by proportions, and a few calls in a quarter of a second do not move them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use mosaic_core::Striped;
 
 use crate::ticks::nanos_of;
 
@@ -15,7 +17,7 @@ pub(crate) const BUCKETS: u64 = 40;
 #[derive(Debug)]
 pub(crate) struct OutcomeWindow {
     width: u64,
-    buckets: Box<[Bucket]>,
+    buckets: Striped<[Bucket; BUCKETS as usize]>,
     /// Slot of the last failure plus one; zero: none yet.
     last_failure: AtomicU64,
 }
@@ -40,7 +42,7 @@ impl OutcomeWindow {
     pub(crate) fn new(length: Duration) -> Self {
         Self {
             width: (nanos_of(length) / BUCKETS).max(1),
-            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
+            buckets: Striped::new(|| std::array::from_fn(|_| Bucket::default())),
             last_failure: AtomicU64::new(0),
         }
     }
@@ -48,7 +50,7 @@ impl OutcomeWindow {
     /// Counts a call that ended at `now`.
     pub(crate) fn add(&self, now: u64, failed: bool) {
         let slot = now / self.width;
-        let bucket = &self.buckets[(slot % BUCKETS) as usize];
+        let bucket = &self.buckets.own()[(slot % BUCKETS) as usize];
         let owner = bucket.slot.load(Relaxed);
         if owner != slot + 1 && bucket.slot.compare_exchange(owner, slot + 1, Relaxed, Relaxed).is_ok() {
             bucket.calls.store(0, Relaxed);
@@ -71,7 +73,7 @@ impl OutcomeWindow {
     pub(crate) fn sums(&self, now: u64) -> Sums {
         let slot = now / self.width + 1;
         let mut sums = Sums::default();
-        for bucket in &self.buckets {
+        for bucket in self.buckets.all().flatten() {
             let owner = bucket.slot.load(Relaxed);
             if owner != 0 && slot.saturating_sub(owner) < BUCKETS {
                 sums.calls += u64::from(bucket.calls.load(Relaxed));
@@ -84,7 +86,7 @@ impl OutcomeWindow {
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         self.last_failure.store(0, Relaxed);
-        for bucket in &self.buckets {
+        for bucket in self.buckets.all().flatten() {
             bucket.slot.store(0, Relaxed);
         }
     }

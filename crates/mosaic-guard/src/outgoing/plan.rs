@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mosaic_core::{MethodDescriptor, ServiceDescriptor};
+use mosaic_core::{MethodDescriptor, ServiceDescriptor, Striped};
 
 use crate::Reserve;
 use crate::breaker::{Breaker, BreakerRule};
@@ -16,12 +16,13 @@ use crate::rules::{Effective, Rules};
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) version: u64,
-    pub(super) methods: Box<[Arc<MethodPlan>]>,
+    /// Of each thread its own: a call keeps that of its method, and counts itself as one who does.
+    pub(super) methods: Striped<Box<[Arc<MethodPlan>]>>,
     states: States,
 }
 
 /// What counts for one method.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct MethodPlan {
     pub(super) breaker: Option<Arc<Breaker>>,
     pub(super) breaker_rule: BreakerRule,
@@ -47,13 +48,14 @@ impl Plan {
         let version = Rules::version();
         let mut states = States::default();
         let effective = rules.effective(service);
-        let methods = service.methods.iter().zip(&effective);
         let before = before.map(|plan| &plan.states);
+        let methods = service.methods.iter().zip(&effective);
+        let plans: Vec<MethodPlan> = methods
+            .map(|(method, rules)| states.plan(before, method, rules))
+            .collect();
         Self {
             version,
-            methods: methods
-                .map(|(method, rules)| Arc::new(states.plan(before, method, rules)))
-                .collect(),
+            methods: Striped::new(|| plans.iter().cloned().map(Arc::new).collect()),
             states,
         }
     }

@@ -2,13 +2,13 @@
 
 use mosaic_core::{Result, Timestamp};
 use mosaic_sql::sea_orm::ConnectionTrait as _;
-use mosaic_sql::sea_orm::sea_query::{Expr, ExprTrait as _, Order, Query};
-use mosaic_sql::{Transaction, into_error};
+use mosaic_sql::sea_orm::sea_query::{Condition, Expr, ExprTrait as _, Order, Query};
+use mosaic_sql::{Database, Transaction, into_error};
 
 use super::change::{self, Change};
 use super::keys::Turns;
 use super::rows::{self, Fields};
-use super::schema::QUEUES;
+use super::schema::{QUEUES, TABLE};
 use super::{edges, find, in_state, skip_locked};
 use crate::engine::{Claim, Claimed};
 use crate::id::TaskId;
@@ -53,19 +53,31 @@ pub(super) async fn claim(tx: &Transaction, claim: &Claim, now: Timestamp) -> Re
     Ok(claimed)
 }
 
-async fn next(tx: &Transaction, claim: &Claim) -> Result<Vec<(Record, Vec<u8>)>> {
+/// Is there a task that `claim` could get? Asked without a lock.
+pub(super) async fn is_any(database: &Database, claim: &Claim) -> Result<bool> {
+    let mut any = Query::select();
+    any.expr(Expr::val(1)).from(TABLE).cond_where(claimable(claim)).limit(1);
+    Ok(database.query_one(&any).await.map_err(into_error)?.is_some())
+}
+
+fn claimable(claim: &Claim) -> Condition {
     let mut paused = Query::select();
     paused
         .expr(Expr::val(1))
         .from(QUEUES)
         .and_where(Expr::col("name").eq(claim.queue.as_str()))
         .and_where(Expr::col("is_paused").eq(1_i64));
+    Condition::all()
+        .add(in_state(&[State::Pending]))
+        .add(Expr::col("queue").eq(claim.queue.as_str()))
+        .add(Expr::col("kind").is_in(claim.kinds.iter().map(String::as_str)))
+        .add(Expr::exists(paused).not())
+}
+
+async fn next(tx: &Transaction, claim: &Claim) -> Result<Vec<(Record, Vec<u8>)>> {
     let mut next = find();
     next.column("payload")
-        .and_where(in_state(&[State::Pending]))
-        .and_where(Expr::col("queue").eq(claim.queue.as_str()))
-        .and_where(Expr::col("kind").is_in(claim.kinds.iter().map(String::as_str)))
-        .and_where(Expr::exists(paused).not())
+        .cond_where(claimable(claim))
         .order_by("priority", Order::Desc)
         .order_by("due_at", Order::Asc)
         .order_by("id", Order::Asc)

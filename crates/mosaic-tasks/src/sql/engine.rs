@@ -1,6 +1,7 @@
 //! The port, over the tables.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -121,11 +122,16 @@ impl Engine for SqlEngine {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>> {
+        if self.is_idle.load(Ordering::Relaxed) && !claim::is_any(&self.database, claim).await? {
+            return Ok(Vec::new());
+        }
         let claimed = self.database.transaction(async |tx| {
             let now = self.time.now(&tx).await?;
             claim::claim(&tx, claim, now).await
         });
-        claimed.await
+        let claimed = claimed.await?;
+        self.is_idle.store(claimed.is_empty(), Ordering::Relaxed);
+        Ok(claimed)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>> {

@@ -20,6 +20,7 @@ mod schedules;
 mod schema;
 mod time;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use mosaic_core::{Error, Result, Runtime, Timestamp};
@@ -49,6 +50,9 @@ pub struct SqlEngine {
     time: Time,
     /// Counts of tasks that were finished in transactions of others; stored with the next ones.
     uncounted: Arc<Mutex<Tally>>,
+    /// The last claim found nothing: the next one looks before it begins a transaction, which a worker without work would do for
+    /// nothing every second.
+    is_idle: AtomicBool,
 }
 
 impl SqlEngine {
@@ -67,6 +71,7 @@ impl SqlEngine {
             database: database.clone(),
             time,
             uncounted: Arc::default(),
+            is_idle: AtomicBool::new(false),
         }
     }
 
