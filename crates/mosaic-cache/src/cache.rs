@@ -71,6 +71,11 @@ impl Cache {
         self.ask(self.engine.get(key)).await
     }
 
+    /// See [`CacheEngine::peek`].
+    pub(crate) fn peek(&self, key: &CacheKey, look: &mut dyn FnMut(&Row)) {
+        self.engine.peek(key, look);
+    }
+
     /// See [`CacheEngine::set`].
     ///
     /// # Errors

@@ -81,6 +81,11 @@ impl Row {
         let _ = known.set(value.clone());
         Some(value)
     }
+
+    /// Shows what [`read`](Self::read) has made of the bytes before; `None` if it has not yet.
+    pub(crate) fn show<T: 'static, R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.read.get()?.downcast_ref().map(look)
+    }
 }
 
 impl PartialEq for Row {
@@ -110,6 +115,10 @@ pub trait CacheEngine: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if the engine does not answer; as for every method.
     fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>>;
+
+    /// Shows the bytes of `key` to `look` where they lie, if there are some and this engine is in this process: what all threads read,
+    /// none of them need count itself as having. `look` asks the engine for nothing.
+    fn peek(&self, _key: &CacheKey, _look: &mut dyn FnMut(&Row)) {}
 
     /// Stores bytes for `ttl`, replacing what was there.
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()>;

@@ -1,17 +1,19 @@
 //! The engine in the memory of one process.
 //!
 //! Bounded in entries and bytes: when a shard is full, what is over goes first, then the least recently used of a small sample
-//! (as Redis does it): uses are told apart by what was stored since, so that who only reads writes nothing that others read.
+//! (as Redis does it): uses are told apart by what was stored since, so that who only reads writes nothing that others read; the
+//! locks are those of many readers.
 //! Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter. Time is
 //! that of the runtime, so that tests hold it still.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use crossbeam_utils::sync::{ShardedLock, ShardedLockWriteGuard};
 use futures::future::ready;
 use hashbrown::HashTable;
 use mosaic_core::{Result, Runtime, Timestamp, split_mix};
@@ -61,8 +63,14 @@ impl MemoryEngine {
 #[async_trait]
 impl CacheEngine for MemoryEngine {
     fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>> {
-        let found = self.rows.look(key, self.runtime.now());
+        let mut found = None;
+        self.peek(key, &mut |row| found = Some(row.clone()));
         Answer::Left(ready(Ok(found)))
+    }
+
+    fn peek(&self, key: &CacheKey, look: &mut dyn FnMut(&Row)) {
+        let now = self.runtime.now();
+        self.rows.look(key, now, look);
     }
 
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()> {
@@ -184,14 +192,14 @@ impl CacheEngine for MemoryEngine {
 #[derive(Debug)]
 struct Table<V> {
     hasher: RandomState,
-    shards: [RwLock<Shard<V>>; N_SHARDS],
+    shards: [ShardedLock<Shard<V>>; N_SHARDS],
 }
 
 impl<V> Default for Table<V> {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| RwLock::default()),
+            shards: std::array::from_fn(|_| ShardedLock::default()),
         }
     }
 }
@@ -207,22 +215,18 @@ impl<V> Table<V> {
         }
     }
 
-    /// Returns the value of `key`, beside others who look.
-    fn look(&self, key: &CacheKey, now: Timestamp) -> Option<V>
-    where
-        V: Clone,
-    {
+    /// Shows the value of `key` to `look`, beside others who look.
+    fn look(&self, key: &CacheKey, now: Timestamp, look: &mut dyn FnMut(&V)) {
         let (hash, shard) = self.shard_of(key);
         let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = shard.entries.find(hash, |entry| *entry.key == *key.as_str())?;
-        let is_live = entry.expires > now;
-        is_live.then(|| {
+        let found = shard.entries.find(hash, |entry| *entry.key == *key.as_str());
+        if let Some(entry) = found.filter(|entry| entry.expires > now) {
             entry.mark_used(shard.clock);
-            entry.value.clone()
-        })
+            look(&entry.value);
+        }
     }
 
-    fn shard_of(&self, key: &CacheKey) -> (u64, &RwLock<Shard<V>>) {
+    fn shard_of(&self, key: &CacheKey) -> (u64, &ShardedLock<Shard<V>>) {
         let hash = self.hasher.hash_one(key.as_str());
         // The remainder is below the number of shards.
         let index = (hash % N_SHARDS as u64) as usize;
@@ -231,7 +235,7 @@ impl<V> Table<V> {
 }
 
 struct Place<'a, V> {
-    shard: RwLockWriteGuard<'a, Shard<V>>,
+    shard: ShardedLockWriteGuard<'a, Shard<V>>,
     key: &'a str,
     hash: u64,
 }

@@ -87,6 +87,32 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> ReadThrough<T> {
         Box::pin(self.load_once(key, load, &engine)).await
     }
 
+    /// Returns what `look` sees in the row of `key`, which is found as by [`get_or_load`](Self::get_or_load); for rows that everybody reads:
+    /// who only looks at one that is in this process does not count himself as having it. `look` may hold up who changes the row, and
+    /// asks no cache.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn look_or_load<F, R>(
+        &self,
+        key: &CacheKey,
+        load: impl FnOnce() -> F + Send,
+        look: impl Fn(&T) -> R + Send,
+    ) -> Result<Option<R>>
+    where
+        F: Future<Output = Result<Option<T>>> + Send,
+    {
+        let mut seen = None;
+        if !self.doubtful.has(key) {
+            self.cache.peek(key, &mut |row| seen = row.show(&look));
+        }
+        if seen.is_some() {
+            self.count_hit(key);
+            return Ok(seen);
+        }
+        Ok(self.get_or_load(key, load).await?.as_deref().map(look))
+    }
+
     async fn read(&self, key: &CacheKey) -> Engine<T> {
         if !self.doubtful.is_settled(&self.cache, key).await {
             count(key, "bypass");

@@ -34,8 +34,8 @@ impl CachedCounts {
     /// Returns the counters of `item`, zeros if nobody had to do with it.
     pub(crate) async fn get(&self, item: &Item) -> Result<Counts> {
         let load = || store::counts_of(&self.database, item);
-        let counts = self.cached.get_or_load(&key(item), load).await?;
-        Ok(counts.as_deref().copied().unwrap_or_default())
+        let counts = self.cached.look_or_load(&key(item), load, |counts| *counts).await?;
+        Ok(counts.unwrap_or_default())
     }
 
     /// Forgets `items`; to be called after their counters have changed and the change is committed.

@@ -51,9 +51,13 @@ impl CachedOwn {
 
     /// Returns what `account` has done to the item `id`.
     pub(crate) async fn one(&self, account: AccountId, biz: &str, id: i64) -> Result<Own> {
-        match self.marks(account, biz).await?.as_deref() {
-            Some(Marks::Few { liked, collected }) => Ok(of_item(id, liked, collected)),
-            Some(Marks::Many) | None => {
+        let look = |marks: &Marks| match marks {
+            Marks::Few { liked, collected } => Some(of_item(id, liked, collected)),
+            Marks::Many => None,
+        };
+        match self.look(account, biz, look).await?.flatten() {
+            Some(own) => Ok(own),
+            None => {
                 let own = Box::pin(self.lists.own(account, biz, &[id])).await?;
                 Ok(own.get(&id).copied().unwrap_or_default())
             }
@@ -62,15 +66,20 @@ impl CachedOwn {
 
     /// Returns what `account` has done to those of `ids` to which it has done anything.
     pub(crate) async fn many(&self, account: AccountId, biz: &str, ids: &[i64]) -> Result<HashMap<i64, Own>> {
-        match self.marks(account, biz).await?.as_deref() {
-            Some(Marks::Few { liked, collected }) => Ok(of_items(ids, liked, collected)),
-            Some(Marks::Many) | None => Box::pin(self.lists.own(account, biz, ids)).await,
+        let look = |marks: &Marks| match marks {
+            Marks::Few { liked, collected } => Some(of_items(ids, liked, collected)),
+            Marks::Many => None,
+        };
+        match self.look(account, biz, look).await?.flatten() {
+            Some(own) => Ok(own),
+            None => Box::pin(self.lists.own(account, biz, ids)).await,
         }
     }
 
-    async fn marks(&self, account: AccountId, biz: &str) -> Result<Option<Arc<Marks>>> {
+    /// Looks at the marks of `account`.
+    async fn look<R>(&self, account: AccountId, biz: &str, look: impl Fn(&Marks) -> R + Send) -> Result<Option<R>> {
         let load = || async { self.load(account, biz).await.map(Some) };
-        self.cached.get_or_load(&key(account, biz), load).await
+        self.cached.look_or_load(&key(account, biz), load, look).await
     }
 
     /// Forgets what `markers` have marked; to be called after a change of it is committed.

@@ -21,8 +21,8 @@ impl Service {
 
     async fn nickname(&self, id: i64) -> Result<String> {
         let account = AccountId::try_from(id)?;
-        let profile = self.store.profile(account).await?;
-        Ok(profile.unwrap_or_else(|| Profile::default_of(account)).nickname)
+        let nickname = self.store.look(account, |profile| profile.nickname.clone()).await?;
+        Ok(nickname.unwrap_or_else(|| Profile::default_of(account).nickname))
     }
 }
 

@@ -1,6 +1,5 @@
 //! The table of profiles and its cache.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use mosaic::cache::{Cache, CacheKey, ReadThrough};
@@ -76,11 +75,13 @@ impl Store {
 
     /// Returns the profile of `account`, `None` if it never said anything.
     pub(crate) async fn profile(&self, account: AccountId) -> Result<Option<Profile>> {
-        let key = key(account);
-        let profile = self
-            .cached
-            .get_or_load(&key, || load(self.transactions.database().connection(), account));
-        Ok(profile.await?.map(Arc::unwrap_or_clone))
+        self.look(account, Profile::clone).await
+    }
+
+    /// Returns what `look` sees in the profile of `account`, `None` if it never said anything.
+    pub(crate) async fn look<R>(&self, account: AccountId, look: impl Fn(&Profile) -> R + Send) -> Result<Option<R>> {
+        let load = || load(self.transactions.database().connection(), account);
+        self.cached.look_or_load(&key(account), load, look).await
     }
 
     /// Changes the profile of `account`, tells of it, and returns it.

@@ -44,8 +44,12 @@ impl Doubtful {
 
     /// May the engine be asked for `key`? Tells it of the change first, where that is due.
     pub(super) async fn is_settled(&self, cache: &Cache, key: &CacheKey) -> bool {
-        let is_doubtful = self.n_rows.load(Ordering::Acquire) > 0 && self.rows().contains_key(key.as_str());
-        !is_doubtful || self.settle(cache, key).await.is_ok()
+        !self.has(key) || self.settle(cache, key).await.is_ok()
+    }
+
+    /// May the engine hold an old row of `key`?
+    pub(super) fn has(&self, key: &CacheKey) -> bool {
+        self.n_rows.load(Ordering::Acquire) > 0 && self.rows().contains_key(key.as_str())
     }
 
     /// Removes the row of `key` from the engine, and from here if that was possible.

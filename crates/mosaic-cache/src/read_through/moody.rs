@@ -34,6 +34,9 @@ impl CacheEngine for Moody {
     fn get<'a>(&'a self, key: &'a CacheKey) -> Answer<'a, Option<Row>> {
         Answer::Right(Box::pin(self.answer(self.engine.get(key))))
     }
+    fn peek(&self, key: &CacheKey, look: &mut dyn FnMut(&Row)) {
+        self.engine.peek(key, look);
+    }
     async fn set(&self, key: &CacheKey, value: Bytes, ttl: Duration) -> Result<()> {
         self.answer(self.engine.set(key, value, ttl)).await
     }

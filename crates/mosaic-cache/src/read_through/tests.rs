@@ -87,6 +87,30 @@ async fn absence_is_remembered_for_a_while() {
 }
 
 #[tokio::test]
+async fn who_looks_sees_the_row_until_its_end_or_a_change() {
+    let (clock, rows) = memory();
+    let (n_loads, key) = (AtomicUsize::new(0), key());
+    let look = || {
+        let load = || async { Ok(Some("x".repeat(1 + n_loads.fetch_add(1, Ordering::SeqCst)))) };
+        rows.look_or_load(&key, load, String::len)
+    };
+    for _ in 0..3 {
+        assert_eq!(look().await.unwrap(), Some(1));
+    }
+    rows.invalidate(&key).await;
+    for _ in 0..3 {
+        assert_eq!(look().await.unwrap(), Some(2));
+    }
+    clock.advance(TTL * 2);
+    assert_eq!(look().await.unwrap(), Some(3));
+    rows.invalidate(&key).await;
+    for _ in 0..2 {
+        let absent = rows.look_or_load(&key, || async { Ok(None) }, String::len).await;
+        assert_eq!(absent.unwrap(), None);
+    }
+}
+
+#[tokio::test]
 async fn ends_are_spread() {
     let (_, rows) = memory();
     let ends: std::collections::BTreeSet<Duration> = (0..100).map(|_| rows.spread(TTL)).collect();
@@ -249,7 +273,8 @@ async fn a_change_that_the_engine_was_not_told_of_is_read_all_the_same() {
         });
         let rows = ReadThrough::<String>::new(&Cache::new(moody.clone(), &runtime), TTL);
         let (key, other) = (key(), CacheKey::new("row").part(2));
-        for key in [&key, &other] {
+        // What was read once lies there ready to be looked at.
+        for key in [&key, &other, &key] {
             rows.get_or_load(key, || async { Ok(Some("old".to_owned())) })
                 .await
                 .unwrap();
@@ -262,8 +287,8 @@ async fn a_change_that_the_engine_was_not_told_of_is_read_all_the_same() {
             () = std::future::ready(()) => assert_eq!(mood, SILENT),
         }
         if mood == FAILING {
-            let meanwhile = rows.get_or_load(&key, || async { Ok(Some("new".to_owned())) }).await;
-            assert_eq!(text(&meanwhile.unwrap()), Some("new"));
+            let seen = rows.look_or_load(&key, || async { Ok(Some("new".to_owned())) }, String::clone);
+            assert_eq!(seen.await.unwrap().as_deref(), Some("new"));
         }
         moody.mood.store(WELL, Ordering::SeqCst);
         let after = rows.get_or_load(&key, || async { Ok(Some("new".to_owned())) }).await;

@@ -248,8 +248,10 @@ impl Store {
     /// Returns what readers see of an article; `None` if they see nothing.
     pub(crate) async fn published(&self, id: ArticleId) -> Result<Option<Published>> {
         let key = published_key(id);
-        let published = self.published.get_or_load(&key, || self.load_published(id));
-        Ok(published.await?.map(Arc::unwrap_or_clone))
+        let published = self
+            .published
+            .look_or_load(&key, || self.load_published(id), Published::clone);
+        published.await
     }
 
     async fn load_published(&self, id: ArticleId) -> Result<Option<Published>> {
