@@ -5,9 +5,10 @@
 //! tokens that we signed get into the table, and a hit is compared byte by byte.
 
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
+use crossbeam_utils::sync::ShardedLock;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use metrics::Counter;
 use mosaic_core::{AccountId, Authenticator, Code, Error, Identity, Result, Runtime, Secret, Timestamp};
@@ -27,7 +28,7 @@ pub struct TokenVerifier {
     keys: ArcSwap<PublicKeys>,
     revocations: Arc<Revocations>,
     hasher: DefaultHashBuilder,
-    remembered: [RwLock<HashTable<Known>>; N_SHARDS],
+    remembered: [ShardedLock<HashTable<Known>>; N_SHARDS],
     hits: Counter,
     misses: Counter,
 }
@@ -110,7 +111,7 @@ impl TokenVerifier {
         }
     }
 
-    fn shard_of(&self, token: &str) -> (u64, &RwLock<HashTable<Known>>) {
+    fn shard_of(&self, token: &str) -> (u64, &ShardedLock<HashTable<Known>>) {
         let hash = self.hasher.hash_one(token);
         // The remainder is below the number of shards.
         (hash, &self.remembered[(hash % N_SHARDS as u64) as usize])

@@ -27,13 +27,11 @@ pub(crate) fn generate(service: &Service) -> String {
             functions.push_str(&reply_function(&reply, method, binding));
             let shape = method.shape();
             calls.push_str(&format!(
-                "{{
-                    let client = client.clone();
-                    routes.{shape}(&{constant}.methods[{position}], {index}, {request}, {reply}, move |cx, request| {{
-                        let client = client.clone();
-                        async move {{ client.{call}(&cx, request).await }}
-                    }});
-                }}"
+                "routes.{shape}(&client, &{constant}.methods[{position}], {index}, ::mosaic::edge::Steps {{
+                    decode: {request},
+                    encode: {reply},
+                    call: |client, cx, request| ::std::boxed::Box::pin(async move {{ client.{call}(&cx, request).await }}),
+                }});"
             ));
         }
     }

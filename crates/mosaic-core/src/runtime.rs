@@ -10,29 +10,33 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 
 use crate::random::{Random, SPLIT_MIX_STEP, SystemRandom, fraction, split_mix};
-use crate::{Clock, SystemClock, Timestamp, hex};
+use crate::{Clock, Striped, SystemClock, Timestamp, hex};
 
 /// Clock, randomness and ids of a process. Cheap to clone.
-///
-/// One pointer: every request clones it several times, and all threads count on the same counter.
 #[derive(Debug, Clone)]
 pub struct Runtime(Arc<Parts>);
 
-/// What is written lies apart from what is only read, which every processor keeps.
-#[derive(Debug)]
+/// One pointer to what is only read, which every processor keeps.
+#[derive(Debug, Clone)]
 struct Parts {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    last_id: CachePadded<AtomicU64>,
-    traces: Traces,
+    drawn: Arc<Drawn>,
 }
 
-/// Where names of traces come from: SplitMix64 from a random start. They must differ, they need not be hard to guess,
-/// and the operating system's generator would be one more system call for every request.
+/// What has been drawn.
+#[derive(Debug, Default)]
+struct Drawn {
+    last_id: CachePadded<AtomicU64>,
+    traces: Striped<Traces>,
+}
+
+/// Where names of traces come from, for each thread its own: SplitMix64 from a random start. They must differ, they need not be hard
+/// to guess, and the operating system's generator would be one more system call for every request.
 #[derive(Debug, Default)]
 struct Traces {
     start: OnceLock<[u64; 3]>,
-    n_drawn: CachePadded<AtomicU64>,
+    n_drawn: AtomicU64,
 }
 
 impl Runtime {
@@ -46,9 +50,15 @@ impl Runtime {
         Self(Arc::new(Parts {
             clock,
             random,
-            last_id: CachePadded::default(),
-            traces: Traces::default(),
+            drawn: Arc::default(),
         }))
+    }
+
+    /// Returns the same runtime, whose clones are not counted with those of this one: for a [`Striped`] of who clones it for every
+    /// request.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self(Arc::new(Parts::clone(&self.0)))
     }
 
     /// Returns the clock.
@@ -114,12 +124,9 @@ impl Runtime {
 
     /// Returns 192 bits that no other call returns, here or (most likely) in another process; no secret.
     pub(crate) fn trace_bits(&self) -> [u64; 3] {
-        let start = self
-            .0
-            .traces
-            .start
-            .get_or_init(|| std::array::from_fn(|_| self.random_u64()));
-        let n_drawn = self.0.traces.n_drawn.fetch_add(1, Ordering::Relaxed);
+        let traces = self.0.drawn.traces.own();
+        let start = traces.start.get_or_init(|| std::array::from_fn(|_| self.random_u64()));
+        let n_drawn = traces.n_drawn.fetch_add(1, Ordering::Relaxed);
         start.map(|start| split_mix(start.wrapping_add(n_drawn.wrapping_mul(SPLIT_MIX_STEP))))
     }
 
@@ -134,6 +141,7 @@ impl Runtime {
         let next = |last: u64| if fresh > last { fresh } else { last + step };
         let last = self
             .0
+            .drawn
             .last_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let last = last.unwrap_or_else(|last| last);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use crossbeam_utils::CachePadded;
 use http::{HeaderValue, Method, header};
-use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime, StopSignal};
+use mosaic_core::{Authenticator, Envelope, Error, Result, Runtime, StopSignal, Striped};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::layers::{AddressLimiter, Meters};
@@ -21,6 +21,8 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What every request of a process meets; shared by all of them.
 pub struct Edge {
     pub(crate) runtime: Runtime,
+    /// For contexts, which every request makes.
+    pub(crate) runtimes: Striped<Runtime>,
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     pub(crate) config: EdgeConfig,
     pub(crate) entries: Vec<RouteEntry>,
@@ -128,6 +130,7 @@ impl EdgeBuilder {
         let cors = cors(&config, &self.entries)?;
         let edge = Arc::new(Edge {
             runtime: runtime.clone(),
+            runtimes: Striped::new(|| runtime.apart()),
             authenticator,
             addresses: AddressLimiter::default(),
             meters: Meters::default(),

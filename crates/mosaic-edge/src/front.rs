@@ -130,7 +130,7 @@ impl Parts {
     /// Calls the target of a request.
     pub(crate) async fn call(&self, target: Target<'_>, facts: Facts, mut request: Request) -> Response {
         match target {
-            Target::Route(route, variables) => (route.handler)(&self.edge, facts, variables, request).await,
+            Target::Route(route, variables) => route.handler.handle(&self.edge, facts, variables, request).await,
             Target::OtherVerbs(routes) => {
                 let mut response = layers::refuse_verb(&self.edge, &request, &facts);
                 if let Ok(verbs) = HeaderValue::from_str(&verbs_of(routes)) {

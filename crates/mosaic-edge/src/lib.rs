@@ -28,6 +28,6 @@ pub use front::Front;
 pub use input::Input;
 pub use listen::listen;
 pub use output::{CookieOptions, Output};
-pub use routes::{RouteEntry, Routes};
+pub use routes::{RouteEntry, Routes, Steps};
 
 pub use axum;

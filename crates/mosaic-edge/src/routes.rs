@@ -3,7 +3,6 @@
 //! The generated code says how a request becomes a message and how a reply becomes JSON; everything else is here, once.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 
 use axum::body::Body;
@@ -42,13 +41,22 @@ pub struct RouteEntry {
 }
 
 /// Answers requests of one route: with the facts, the variables of the path, and the request.
-pub(crate) type Handler =
-    Box<dyn for<'a> Fn(&'a Edge, Facts, Vec<(String, String)>, Request) -> BoxFuture<'a, Response> + Send + Sync>;
+///
+/// By reference: what a request would clone, all processors would count on.
+pub(crate) trait Handle: Send + Sync {
+    fn handle<'a>(
+        &'a self,
+        edge: &'a Edge,
+        facts: Facts,
+        variables: Vec<(String, String)>,
+        request: Request,
+    ) -> BoxFuture<'a, Response>;
+}
 
 /// A generated route and what answers it.
 pub(crate) struct Route {
     pub(crate) entry: RouteEntry,
-    pub(crate) handler: Handler,
+    pub(crate) handler: Box<dyn Handle>,
 }
 
 impl Route {
@@ -87,73 +95,52 @@ impl Routes {
         }
     }
 
-    /// Adds the route of `method.http[binding]`: `decode` makes the message, `call` is the client, `encode` makes JSON.
-    pub fn unary<Q, R, F>(
+    /// Adds the route of `method.http[binding]`, which asks `client`.
+    pub fn unary<C, Q, R>(
         &mut self,
+        client: &C,
         method: &'static MethodDescriptor,
         binding: usize,
-        decode: impl Fn(&mut Input) -> Result<Q> + Clone + Send + Sync + 'static,
-        encode: impl Fn(R) -> Result<Output> + Clone + Send + Sync + 'static,
-        call: impl Fn(Context, Q) -> F + Clone + Send + Sync + 'static,
+        steps: Steps<C, Q, R, R>,
     ) where
-        F: Future<Output = Result<R>> + Send,
+        C: Clone + Send + Sync + 'static,
         Q: Send + 'static,
         R: Send + 'static,
     {
-        let sensitive = self.service.sensitive;
-        let call = Arc::new((decode, encode, call));
-        self.add(method, binding, move |edge, facts, variables, request| {
-            let steps = call.clone();
-            Box::pin(answer(
-                edge,
-                method,
-                sensitive,
-                facts,
-                variables,
-                request,
-                async move |cx, input| {
-                    let (decode, encode, call) = &*steps;
-                    let reply = call(cx, decode(input)?).await?;
-                    let style = if method.bare { Envelope::Plain } else { method.envelope };
-                    Ok(render_ok(style, method.ok_message, encode(reply)?))
-                },
-            ))
-        });
+        let route = self.generated(client, method, binding, steps);
+        self.add(method, binding, Unary(route));
     }
 
     /// Adds the route of a server-streaming method: replies are sent as server-sent events.
-    pub fn streaming<Q, R, F>(
+    pub fn streaming<C, Q, R>(
         &mut self,
+        client: &C,
         method: &'static MethodDescriptor,
         binding: usize,
-        decode: impl Fn(&mut Input) -> Result<Q> + Clone + Send + Sync + 'static,
-        encode: impl Fn(R) -> Result<Output> + Clone + Send + Sync + 'static,
-        call: impl Fn(Context, Q) -> F + Clone + Send + Sync + 'static,
+        steps: Steps<C, Q, Items<R>, R>,
     ) where
-        F: Future<Output = Result<Items<R>>> + Send,
+        C: Clone + Send + Sync + 'static,
         Q: Send + 'static,
         R: Send + 'static,
     {
-        let sensitive = self.service.sensitive;
-        let call = Arc::new((decode, call));
-        self.add(method, binding, move |edge, facts, variables, request| {
-            let (steps, encode) = (call.clone(), encode.clone());
-            let draining = edge.stop.get().cloned();
-            Box::pin(answer(
-                edge,
-                method,
-                sensitive,
-                facts,
-                variables,
-                request,
-                async move |cx, input| {
-                    let (decode, call) = &*steps;
-                    let items = call(cx, decode(input)?).await?;
-                    let route = method.http[binding].path;
-                    Ok(events(route, items, encode, draining))
-                },
-            ))
-        });
+        let route = self.generated(client, method, binding, steps);
+        self.add(method, binding, ServerStreaming(route));
+    }
+
+    fn generated<C: Clone, Q, A, R>(
+        &self,
+        client: &C,
+        method: &'static MethodDescriptor,
+        binding: usize,
+        steps: Steps<C, Q, A, R>,
+    ) -> Generated<C, Q, A, R> {
+        Generated {
+            client: client.clone(),
+            method,
+            path: method.http[binding].path,
+            sensitive: self.service.sensitive,
+            steps,
+        }
     }
 
     /// Names the headers that replies of `method` carry, for CORS.
@@ -164,15 +151,7 @@ impl Routes {
         }
     }
 
-    fn add(
-        &mut self,
-        method: &'static MethodDescriptor,
-        binding: usize,
-        handler: impl for<'a> Fn(&'a Edge, Facts, Vec<(String, String)>, Request) -> BoxFuture<'a, Response>
-        + Send
-        + Sync
-        + 'static,
-    ) {
+    fn add(&mut self, method: &'static MethodDescriptor, binding: usize, handler: impl Handle + 'static) {
         let http = &method.http[binding];
         self.routes.push(Route {
             entry: RouteEntry {
@@ -187,6 +166,79 @@ impl Routes {
 
     pub(crate) fn into_parts(self) -> (Vec<Route>, &'static str) {
         (self.routes, self.service.openapi)
+    }
+}
+
+/// What generated code does for a method: makes the message of a request, calls with it, makes JSON of each reply.
+pub struct Steps<C, Q, A, R> {
+    /// Reads the message.
+    pub decode: fn(&mut Input) -> Result<Q>,
+    /// Writes a reply.
+    pub encode: fn(R) -> Result<Output>,
+    /// Calls the method of the client.
+    pub call: for<'a> fn(&'a C, Context, Q) -> BoxFuture<'a, Result<A>>,
+}
+
+struct Generated<C, Q, A, R> {
+    client: C,
+    method: &'static MethodDescriptor,
+    path: &'static str,
+    sensitive: &'static [&'static str],
+    steps: Steps<C, Q, A, R>,
+}
+
+impl<C, Q, A, R> Generated<C, Q, A, R> {
+    async fn call(&self, cx: Context, input: &mut Input) -> Result<A> {
+        (self.steps.call)(&self.client, cx, (self.steps.decode)(input)?).await
+    }
+}
+
+struct Unary<C, Q, R>(Generated<C, Q, R, R>);
+
+impl<C: Send + Sync, Q: Send, R: Send> Handle for Unary<C, Q, R> {
+    fn handle<'a>(
+        &'a self,
+        edge: &'a Edge,
+        facts: Facts,
+        variables: Vec<(String, String)>,
+        request: Request,
+    ) -> BoxFuture<'a, Response> {
+        let route = &self.0;
+        let method = route.method;
+        let work = async move |cx, input: &mut Input| {
+            let reply = route.call(cx, input).await?;
+            let style = if method.bare { Envelope::Plain } else { method.envelope };
+            Ok(render_ok(style, method.ok_message, (route.steps.encode)(reply)?))
+        };
+        Box::pin(answer(edge, method, route.sensitive, facts, variables, request, work))
+    }
+}
+
+struct ServerStreaming<C, Q, R>(Generated<C, Q, Items<R>, R>);
+
+impl<C: Send + Sync, Q: Send, R: Send + 'static> Handle for ServerStreaming<C, Q, R> {
+    fn handle<'a>(
+        &'a self,
+        edge: &'a Edge,
+        facts: Facts,
+        variables: Vec<(String, String)>,
+        request: Request,
+    ) -> BoxFuture<'a, Response> {
+        let route = &self.0;
+        let draining = edge.stop.get().cloned();
+        let work = async move |cx, input: &mut Input| {
+            let items = route.call(cx, input).await?;
+            Ok(events(route.path, items, route.steps.encode, draining))
+        };
+        Box::pin(answer(
+            edge,
+            route.method,
+            route.sensitive,
+            facts,
+            variables,
+            request,
+            work,
+        ))
     }
 }
 
@@ -228,7 +280,7 @@ async fn answer(
 }
 
 fn context(edge: &Edge, method: &MethodDescriptor, facts: Facts, parts: &Parts) -> Result<Context> {
-    let cx = Context::resume(&edge.runtime, facts.trace).with_origin(facts.origin);
+    let cx = Context::resume(edge.runtimes.own(), facts.trace).with_origin(facts.origin);
     let key = parts.headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
     let cx = cx
         .with_timeout(edge.config.request_timeout)

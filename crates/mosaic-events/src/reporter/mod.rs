@@ -10,19 +10,21 @@
 //! Published at least once (a batch whose fate is unknown is published again, with the same ids), in order for each key of one
 //! process. A process that stops publishes what it has first.
 
+mod buffer;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mosaic_core::{Code, Context, StopSignal, lock};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::Bus;
 use crate::event::{Event, Message, topic_of};
 use crate::names::TopicName;
 use crate::text::describe;
+use buffer::{Buffer, Refused, Taker};
 
 /// First pause after a failure, doubled for each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -59,18 +61,18 @@ impl Default for ReportOptions {
 /// What gathers the reports of a module. Cheap to clone: clones are the same.
 #[derive(Debug, Clone)]
 pub struct Reports {
-    sender: mpsc::Sender<Message>,
-    receiver: Arc<Mutex<Option<mpsc::Receiver<Message>>>>,
+    buffer: Arc<Buffer>,
+    /// Has the first who runs them.
+    taker: Arc<Mutex<Option<Taker>>>,
     options: ReportOptions,
 }
 
 impl Reports {
     /// Makes a buffer; nothing leaves it before [`Reports::run`].
     pub fn new(options: ReportOptions) -> Self {
-        let (sender, receiver) = mpsc::channel(options.buffer_max.max(1));
         Self {
-            sender,
-            receiver: Arc::new(Mutex::new(Some(receiver))),
+            buffer: Arc::new(Buffer::new(options.buffer_max)),
+            taker: Arc::new(Mutex::new(Some(Taker::default()))),
             options,
         }
     }
@@ -82,7 +84,7 @@ impl Reports {
     pub fn reporter<E: Event>(&self) -> Reporter<E> {
         Reporter {
             topic: topic_of::<E>(),
-            sender: self.sender.clone(),
+            buffer: self.buffer.clone(),
             event: PhantomData,
         }
     }
@@ -90,17 +92,18 @@ impl Reports {
     /// Publishes what is reported until asked to stop, and then what is left, for as long as `options.drain`. The second to run
     /// them finds nothing to do.
     pub async fn run(&self, bus: Arc<dyn Bus>, stop: StopSignal) {
-        let Some(mut receiver) = lock(&self.receiver).take() else {
+        let Some(mut taker) = lock(&self.taker).take() else {
             return;
         };
-        let mut batch = Vec::with_capacity(self.options.batch_max);
+        let (buffer, batch_max) = (&*self.buffer, self.options.batch_max.max(1));
+        let mut batch = Vec::new();
         let mut stopping = stop.clone();
         loop {
             tokio::select! {
-                n = receiver.recv_many(&mut batch, self.options.batch_max) => if n == 0 { return },
+                () = self.gathered(batch_max) => {}
                 () = stopping.stopped() => break,
             }
-            self.fill(&mut receiver, &mut batch).await;
+            taker.take(buffer, &mut batch, batch_max);
             // A batch that is given up half-way at the end is published again below.
             tokio::select! {
                 () = publish(&*bus, &batch) => batch.clear(),
@@ -109,34 +112,29 @@ impl Reports {
         }
         let end = Instant::now() + self.options.drain;
         // Who reports from now on is refused, and counted.
-        receiver.close();
+        buffer.close();
         let left = timeout_at(end, async {
             loop {
                 publish(&*bus, &batch).await;
                 batch.clear();
-                if receiver.recv_many(&mut batch, self.options.batch_max).await == 0 {
+                taker.take(buffer, &mut batch, batch_max);
+                if batch.is_empty() {
                     return;
                 }
             }
         });
         if left.await.is_err() {
+            taker.take(buffer, &mut batch, usize::MAX);
             dropped(&batch, "stopped");
-            while receiver.recv_many(&mut batch, self.options.batch_max).await > 0 {
-                dropped(&batch, "stopped");
-                batch.clear();
-            }
         }
     }
 
-    /// Waits a little for more, and looks for it now and then: to be woken for each report would cost more than the report.
-    async fn fill(&self, receiver: &mut mpsc::Receiver<Message>, batch: &mut Vec<Message>) {
+    /// Waits for a report and a little for more, and looks for them now and then: to be woken for each would cost more than the report.
+    async fn gathered(&self, batch_max: usize) {
+        self.buffer.filled().await;
         let end = Instant::now() + self.options.wait;
-        let n_missing = self.options.batch_max.saturating_sub(batch.len());
-        while receiver.len() < n_missing && Instant::now() < end {
+        while self.buffer.len() < batch_max && Instant::now() < end {
             sleep(self.options.wait / LOOKS).await;
-        }
-        if n_missing > 0 && !receiver.is_empty() {
-            receiver.recv_many(batch, n_missing).await;
         }
     }
 }
@@ -171,7 +169,7 @@ fn count_dropped(topic: &str, why: &'static str) {
 /// Reports events of one type; see the module documentation. Cheap to clone.
 pub struct Reporter<E> {
     topic: TopicName,
-    sender: mpsc::Sender<Message>,
+    buffer: Arc<Buffer>,
     event: PhantomData<fn() -> E>,
 }
 
@@ -180,10 +178,10 @@ impl<E: Event> Reporter<E> {
     /// and counted.
     pub fn report(&self, cx: &Context, event: &E) {
         match Message::on(self.topic.clone(), cx, event) {
-            Ok(message) => match self.sender.try_send(message) {
+            Ok(message) => match self.buffer.put(message) {
                 Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(_)) => count_dropped(E::TOPIC, "full"),
-                Err(mpsc::error::TrySendError::Closed(_)) => count_dropped(E::TOPIC, "stopped"),
+                Err(Refused::Full) => count_dropped(E::TOPIC, "full"),
+                Err(Refused::Closed) => count_dropped(E::TOPIC, "stopped"),
             },
             Err(error) => {
                 tracing::error!("a report that no bus takes: {}", describe(&error));
@@ -197,7 +195,7 @@ impl<E> Clone for Reporter<E> {
     fn clone(&self) -> Self {
         Self {
             topic: self.topic.clone(),
-            sender: self.sender.clone(),
+            buffer: self.buffer.clone(),
             event: PhantomData,
         }
     }
