@@ -16,11 +16,11 @@ const STRIPES_MAX: usize = 16;
 pub struct Striped<T>(Box<[CachePadded<T>]>);
 
 impl<T> Striped<T> {
-    /// Makes as many values as threads may need: twice as many as there are processors, at most 16.
+    /// Makes as many values as threads may need: about twice as many as there are processors, at most 16.
     pub fn new(mut make: impl FnMut() -> T) -> Self {
         let n_processors = std::thread::available_parallelism().map_or(1, usize::from);
         // More than run at a time: threads that share a value wait for one another.
-        let n = (2 * n_processors).min(STRIPES_MAX);
+        let n = (2 * n_processors).next_power_of_two().min(STRIPES_MAX);
         Self((0..n).map(|_| CachePadded::new(make())).collect())
     }
 
@@ -32,7 +32,8 @@ impl<T> Striped<T> {
         }
         // While a thread ends it has no number any more, and may share.
         let number = NUMBER.try_with(|number| *number).unwrap_or_default();
-        &self.0[number % self.0.len()]
+        // Their number is a power of two.
+        &self.0[number & (self.0.len() - 1)]
     }
 
     /// Returns the values of all threads.

@@ -101,10 +101,14 @@ impl Sre {
 
     /// Returns the share of calls to refuse, zero or less for none.
     pub(crate) fn refused_share(&self, now: u64) -> f64 {
+        let streak = self.streak.load(Relaxed);
+        if streak >= STREAK {
+            // As the sums would say: most calls of a window with a failure in it come here.
+            return 0.0;
+        }
         let sums = self.window.sums(now);
         let (calls, accepted) = (sums.calls as f64, sums.calls.saturating_sub(sums.failures) as f64);
         let share = (calls - f64::from(self.rule.min) - self.rule.k * accepted) / (calls + 1.0);
-        let streak = self.streak.load(Relaxed).min(STREAK);
         share * f64::from(STREAK - streak) / f64::from(STREAK)
     }
 }

@@ -97,6 +97,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_threads_count_is_added_up() {
+        let window = OutcomeWindow::new(Duration::from_secs(10));
+        let now = 1_000_000_000_000;
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| window.add(now, true));
+            }
+        });
+        assert_eq!(window.sums(now), Sums { calls: 20, failures: 20 });
+        window.clear();
+        assert_eq!(window.sums(now), Sums::default());
+    }
+
+    #[test]
     fn what_is_older_than_the_window_is_gone() {
         let window = OutcomeWindow::new(Duration::from_secs(10));
         let at = |ms: u64| 1_000_000_000_000 + ms * 1_000_000;
