@@ -119,7 +119,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn client(&self) -> EchoClient {
-        self.process.directory().client(&"bench".into())
+        self.process.directory().client("bench")
     }
 }
 

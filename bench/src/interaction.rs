@@ -176,7 +176,7 @@ impl Node {
 
 async fn likes_per_s(url: &str, n_callers: u64, batch_max: usize) -> Result<Samples> {
     let node = Node::start(url, batch_max).await?;
-    let client: InteractionClient = node.process.directory().client(&"bench".into());
+    let client: InteractionClient = node.process.directory().client("bench");
     let runtime = Runtime::system();
     let mut samples = Samples::new();
     for round in 0..=N_ROUNDS {

@@ -18,7 +18,7 @@ pub(crate) const SECONDS: &str = "2";
 /// Connections of a calm client and the milliseconds that each of them pauses between two requests.
 pub(crate) const CALM_CONNECTIONS: &str = "4";
 const CALM_PAUSE_MS: (u32, u32) = (2, 6);
-const CALM_SECONDS: &str = "10";
+const CALM_SECONDS: &str = "4";
 
 /// A server has little to do that uses less than a twentieth of a processor for so long.
 const LOOK_EVERY: Duration = Duration::from_millis(400);

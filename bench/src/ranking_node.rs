@@ -53,7 +53,7 @@ pub(crate) async fn start(url: &str) -> Result<(Process, TempDir)> {
 pub(crate) async fn serve(url: &str) -> Result<()> {
     let (runtime, own) = (Runtime::system(), std::process::id());
     let (process, _data) = start(url).await?;
-    let client: RankingClient = process.directory().client(&"bench".into());
+    let client: RankingClient = process.directory().client("bench");
     let cx = || Context::new(&runtime).with_timeout(PATIENCE);
     let at_start = resident_mb(own)?;
     let mut seconds = Vec::new();

@@ -58,8 +58,8 @@ struct Shared<P: ?Sized> {
 
 impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     /// Makes a client that finds its service at the first call.
-    pub(crate) fn late(directory: Directory, service: &'static ServiceDescriptor, caller: Arc<str>) -> Self {
-        let peer = directory.peers().map(|key| PeerToken::new(key.clone(), caller.clone()));
+    pub(crate) fn late(directory: Directory, service: &'static ServiceDescriptor, caller: &str) -> Self {
+        let peer = directory.peers().map(|key| PeerToken::new(key.clone(), caller.into()));
         let rules = directory.rules().clone();
         Self::new(service, caller, Some(directory), OnceLock::new(), peer, rules)
     }
@@ -80,19 +80,12 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
     }
 
     fn bound(service: &'static ServiceDescriptor, caller: &str, binding: Binding<P>) -> Self {
-        Self::new(
-            service,
-            caller.into(),
-            None,
-            OnceLock::from(binding),
-            None,
-            Rules::default(),
-        )
+        Self::new(service, caller, None, OnceLock::from(binding), None, Rules::default())
     }
 
     fn new(
         service: &'static ServiceDescriptor,
-        caller: Arc<str>,
+        caller: &str,
         directory: Option<Directory>,
         binding: OnceLock<Binding<P>>,
         peer: Option<PeerToken>,
@@ -101,7 +94,7 @@ impl<P: ?Sized + Send + Sync + 'static> Client<P> {
         Self {
             shared: Arc::new(Shared {
                 service,
-                caller: Striped::new(|| Arc::from(&*caller)),
+                caller: Striped::new(|| Arc::from(caller)),
                 directory,
                 binding,
                 outgoing: Outgoing::new(service, rules),

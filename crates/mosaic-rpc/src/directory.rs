@@ -99,8 +99,8 @@ impl Directory {
     }
 
     /// Returns a client of a service, wherever it is, that calls in the name of the service `caller`.
-    pub fn client<C: Connect>(&self, caller: &Arc<str>) -> C {
-        C::from_client(Client::late(self.clone(), C::SERVICE, caller.clone()))
+    pub fn client<C: Connect>(&self, caller: &str) -> C {
+        C::from_client(Client::late(self.clone(), C::SERVICE, caller))
     }
 
     pub(crate) fn rules(&self) -> &Rules {

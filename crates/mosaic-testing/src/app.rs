@@ -176,7 +176,7 @@ impl TestApp {
 
     /// Returns a client of a service as the first process sees it, calling in the name of `caller`.
     pub fn client<C: Connect>(&self, caller: &str) -> C {
-        self.processes[0].directory().client(&caller.into())
+        self.processes[0].directory().client(caller)
     }
 
     /// Gets a page of the admin port of the first process.

@@ -58,8 +58,8 @@ impl Buffer {
         }
     }
 
-    /// Puts `message` in.
-    pub(super) fn put(&self, message: Message) -> Result<(), Refused> {
+    /// Puts in `message`, which comes `now`.
+    pub(super) fn put(&self, message: Message, now: Instant) -> Result<(), Refused> {
         let part = self.parts.own();
         let mut queue = lock(&part.queue);
         if queue.is_closed {
@@ -70,7 +70,7 @@ impl Buffer {
         if queue.messages.len() >= share && self.len() >= self.capacity {
             return Err(Refused::Full);
         }
-        queue.messages.push((Instant::now(), message));
+        queue.messages.push((now, message));
         part.len.store(queue.messages.len(), Relaxed);
         drop(queue);
         if self.is_awaited.load(Relaxed) && self.is_awaited.swap(false, Relaxed) {
@@ -154,7 +154,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
-    use mosaic_core::{Context, Runtime};
+    use mosaic_core::{Context, Runtime, TaskGroup};
     use serde::{Deserialize, Serialize};
 
     use super::*;
@@ -174,6 +174,10 @@ mod tests {
 
     fn message(n: u64) -> Message {
         Message::of(&Context::new(&Runtime::system()), &Counted(n)).unwrap()
+    }
+
+    fn put(buffer: &Buffer, n: u64) -> Result<(), Refused> {
+        buffer.put(message(n), Runtime::system().instant())
     }
 
     fn number(message: &Message) -> u64 {
@@ -196,7 +200,7 @@ mod tests {
                         if *next == REPORTS {
                             break;
                         }
-                        buffer.put(message(*next)).unwrap();
+                        put(&buffer, *next).unwrap();
                         *next += 1;
                     }
                     n_done.fetch_add(1, Relaxed);
@@ -219,9 +223,13 @@ mod tests {
         let buffer = Arc::new(Buffer::new(usize::MAX));
         let (n_put, mut n_taken) = (Arc::new(AtomicU64::new(0)), 0);
         let (mut taker, mut batch) = (Taker::default(), Vec::new());
+        let tasks = TaskGroup::new(|panic| panic!("{panic:?}"));
         for _ in 0..REPORTS {
             let (there, n_put) = (buffer.clone(), n_put.clone());
-            tokio::spawn(async move { there.put(message(n_put.fetch_add(1, Relaxed))) });
+            tasks.spawn(
+                "report",
+                async move { put(&there, n_put.fetch_add(1, Relaxed)).unwrap() },
+            );
             // Ends with the time that the test has, should one be missed.
             buffer.filled().await;
             taker.take(&buffer, &mut batch, 10);
@@ -235,17 +243,17 @@ mod tests {
         let buffer = Buffer::new(10);
         let (mut taker, mut batch) = (Taker::default(), Vec::new());
         for n in 0..10 {
-            buffer.put(message(n)).unwrap();
+            put(&buffer, n).unwrap();
         }
-        assert_eq!(buffer.put(message(10)), Err(Refused::Full));
+        assert_eq!(put(&buffer, 10), Err(Refused::Full));
         taker.take(&buffer, &mut batch, 4);
         assert_eq!((batch.len(), buffer.len()), (4, 6), "what is left still waits here");
         for n in 10..14 {
-            buffer.put(message(n)).unwrap();
+            put(&buffer, n).unwrap();
         }
-        assert_eq!(buffer.put(message(14)), Err(Refused::Full));
+        assert_eq!(put(&buffer, 14), Err(Refused::Full));
         buffer.close();
-        assert_eq!(buffer.put(message(14)), Err(Refused::Closed));
+        assert_eq!(put(&buffer, 14), Err(Refused::Closed));
         taker.take(&buffer, &mut batch, 100);
         assert!(batch.iter().map(number).eq(0..14));
     }

@@ -178,7 +178,7 @@ impl<E: Event> Reporter<E> {
     /// and counted.
     pub fn report(&self, cx: &Context, event: &E) {
         match Message::on(self.topic.clone(), cx, event) {
-            Ok(message) => match self.buffer.put(message) {
+            Ok(message) => match self.buffer.put(message, cx.runtime().instant()) {
                 Ok(()) => {}
                 Err(Refused::Full) => count_dropped(E::TOPIC, "full"),
                 Err(Refused::Closed) => count_dropped(E::TOPIC, "stopped"),

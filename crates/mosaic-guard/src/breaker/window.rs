@@ -105,7 +105,13 @@ mod tests {
                 scope.spawn(|| window.add(now, true));
             }
         });
-        assert_eq!(window.sums(now), Sums { calls: 20, failures: 20 });
+        assert_eq!(
+            window.sums(now),
+            Sums {
+                calls: 20,
+                failures: 20
+            }
+        );
         window.clear();
         assert_eq!(window.sums(now), Sums::default());
     }

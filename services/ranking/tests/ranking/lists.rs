@@ -113,7 +113,7 @@ async fn every_node_has_the_lists() {
     until_top(&app, &[(2, 4), (1, 3)]).await;
     let computed_at = refresh(&app).await;
     for process in app.processes() {
-        let client: RankingClient = process.directory().client(&"content".into());
+        let client: RankingClient = process.directory().client("content");
         until("both nodes have both lists", PATIENCE, || async {
             let request = GetTopRequest {
                 biz: BIZ.to_owned(),

@@ -151,7 +151,7 @@ impl<'a> Calls<'a> {
         };
         // As within their process: nobody here could verify a token of his.
         let users = self.app.processes().last().unwrap();
-        let users: UsersClient = users.directory().client(&"content".into());
+        let users: UsersClient = users.directory().client("content");
         users.update_profile(&cx, request).await.unwrap();
     }
 }
