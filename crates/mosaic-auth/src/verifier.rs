@@ -95,9 +95,14 @@ impl TokenVerifier {
         known.filter(|known| known.expires >= now).cloned()
     }
 
-    fn remember(&self, token: &str, known: Known, now: Timestamp) {
+    /// Remembers what was verified by `keys`, if these are still ours.
+    fn remember(&self, token: &str, known: Known, keys: &Arc<PublicKeys>, now: Timestamp) {
         let (hash, shard) = self.shard_of(token);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever sets others clears the shard after us.
+        if !Arc::ptr_eq(&self.keys.load(), keys) {
+            return;
+        }
         if shard.len() >= REMEMBERED_MAX / N_SHARDS {
             shard.retain(|known| known.expires >= now);
             if shard.len() >= REMEMBERED_MAX / N_SHARDS {
@@ -117,8 +122,7 @@ impl TokenVerifier {
         (hash, &self.remembered[(hash % N_SHARDS as u64) as usize])
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Known> {
-        let keys = self.keys.load();
+    fn verify(&self, token: &str, keys: &PublicKeys, now: Timestamp) -> Result<Known> {
         if keys.is_empty() {
             return Err(Error::new(
                 Code::Unavailable,
@@ -126,7 +130,7 @@ impl TokenVerifier {
                 "tokens cannot be verified yet",
             ));
         }
-        let verified = verify_access(&keys, &self.policy, token, now)?;
+        let verified = verify_access(keys, &self.policy, token, now)?;
         let account: AccountId = verified.claims.sub.parse().map_err(|_| revoked())?;
         let identity = Identity {
             account,
@@ -156,8 +160,9 @@ impl Authenticator for TokenVerifier {
             }
             None => {
                 self.misses.increment(1);
-                let known = self.verify(token, now)?;
-                self.remember(token, known.clone(), now);
+                let keys = self.keys.load_full();
+                let known = self.verify(token, &keys, now)?;
+                self.remember(token, known.clone(), &keys, now);
                 known
             }
         };

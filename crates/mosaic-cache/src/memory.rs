@@ -1,10 +1,9 @@
 //! The engine in the memory of one process.
 //!
 //! Bounded in entries and bytes: when a shard is full, what is over goes first, then the least recently used of a small sample
-//! (as Redis does it): uses are told apart by what was stored since, so that who only reads writes nothing that others read; the
-//! locks are those of many readers.
-//! Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter. Time is
-//! that of the runtime, so that tests hold it still.
+//! (as Redis does it). Uses are told apart by what was stored since, and the locks are those of many readers: who only reads
+//! writes nothing that others read. Rows, counters and codes are bounded apart, so that a flood of rows forgets no counter.
+//! Time is that of the runtime, so that tests hold it still.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::PoisonError;

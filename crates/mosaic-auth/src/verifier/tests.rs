@@ -182,6 +182,18 @@ fn no_bad_token_passes() {
 }
 
 #[test]
+fn what_was_verified_by_keys_that_are_gone_is_not_remembered() {
+    let world = world();
+    let (token, _) = world.issuer.access(claims()).unwrap();
+    let now = Timestamp::from_secs(NOW);
+    let before = world.verifier.keys.load_full();
+    let known = world.verifier.verify(&token, &before, now).unwrap();
+    world.verifier.set_keys(PublicKeys::default());
+    world.verifier.remember(&token, known, &before, now);
+    assert!(world.verifier.authenticate(&token).is_err());
+}
+
+#[test]
 fn a_remembered_token_still_ends() {
     let world = world();
     let (token, _) = world.issuer.access(claims()).unwrap();
