@@ -107,8 +107,7 @@ impl Routes {
         Q: Send + 'static,
         R: Send + 'static,
     {
-        let route = self.generated(client, method, binding, steps);
-        self.add(method, binding, Unary(route));
+        self.add(client, method, binding, steps, whole);
     }
 
     /// Adds the route of a server-streaming method: replies are sent as server-sent events.
@@ -123,24 +122,7 @@ impl Routes {
         Q: Send + 'static,
         R: Send + 'static,
     {
-        let route = self.generated(client, method, binding, steps);
-        self.add(method, binding, ServerStreaming(route));
-    }
-
-    fn generated<C: Clone, Q, A, R>(
-        &self,
-        client: &C,
-        method: &'static MethodDescriptor,
-        binding: usize,
-        steps: Steps<C, Q, A, R>,
-    ) -> Generated<C, Q, A, R> {
-        Generated {
-            client: client.clone(),
-            method,
-            path: method.http[binding].path,
-            sensitive: self.service.sensitive,
-            steps,
-        }
+        self.add(client, method, binding, steps, in_items);
     }
 
     /// Names the headers that replies of `method` carry, for CORS.
@@ -151,7 +133,19 @@ impl Routes {
         }
     }
 
-    fn add(&mut self, method: &'static MethodDescriptor, binding: usize, handler: impl Handle + 'static) {
+    fn add<C, Q, A, R>(
+        &mut self,
+        client: &C,
+        method: &'static MethodDescriptor,
+        binding: usize,
+        steps: Steps<C, Q, A, R>,
+        render: Render<C, Q, A, R>,
+    ) where
+        C: Clone + Send + Sync + 'static,
+        Q: Send + 'static,
+        A: Send + 'static,
+        R: 'static,
+    {
         let http = &method.http[binding];
         self.routes.push(Route {
             entry: RouteEntry {
@@ -160,7 +154,14 @@ impl Routes {
                 method,
                 reply_headers: &[],
             },
-            handler: Box::new(handler),
+            handler: Box::new(Generated {
+                client: client.clone(),
+                method,
+                path: http.path,
+                sensitive: self.service.sensitive,
+                steps,
+                render,
+            }),
         });
     }
 
@@ -179,23 +180,19 @@ pub struct Steps<C, Q, A, R> {
     pub call: for<'a> fn(&'a C, Context, Q) -> BoxFuture<'a, Result<A>>,
 }
 
+/// Makes a response of what the method answered.
+type Render<C, Q, A, R> = fn(&Generated<C, Q, A, R>, &Edge, A) -> Result<Response>;
+
 struct Generated<C, Q, A, R> {
     client: C,
     method: &'static MethodDescriptor,
     path: &'static str,
     sensitive: &'static [&'static str],
     steps: Steps<C, Q, A, R>,
+    render: Render<C, Q, A, R>,
 }
 
-impl<C, Q, A, R> Generated<C, Q, A, R> {
-    async fn call(&self, cx: Context, input: &mut Input) -> Result<A> {
-        (self.steps.call)(&self.client, cx, (self.steps.decode)(input)?).await
-    }
-}
-
-struct Unary<C, Q, R>(Generated<C, Q, R, R>);
-
-impl<C: Send + Sync, Q: Send, R: Send> Handle for Unary<C, Q, R> {
+impl<C: Send + Sync, Q: Send, A: Send, R> Handle for Generated<C, Q, A, R> {
     fn handle<'a>(
         &'a self,
         edge: &'a Edge,
@@ -203,43 +200,37 @@ impl<C: Send + Sync, Q: Send, R: Send> Handle for Unary<C, Q, R> {
         variables: Vec<(String, String)>,
         request: Request,
     ) -> BoxFuture<'a, Response> {
-        let route = &self.0;
-        let method = route.method;
         let work = async move |cx, input: &mut Input| {
-            let reply = route.call(cx, input).await?;
-            let style = if method.bare { Envelope::Plain } else { method.envelope };
-            Ok(render_ok(style, method.ok_message, (route.steps.encode)(reply)?))
-        };
-        Box::pin(answer(edge, method, route.sensitive, facts, variables, request, work))
-    }
-}
-
-struct ServerStreaming<C, Q, R>(Generated<C, Q, Items<R>, R>);
-
-impl<C: Send + Sync, Q: Send, R: Send + 'static> Handle for ServerStreaming<C, Q, R> {
-    fn handle<'a>(
-        &'a self,
-        edge: &'a Edge,
-        facts: Facts,
-        variables: Vec<(String, String)>,
-        request: Request,
-    ) -> BoxFuture<'a, Response> {
-        let route = &self.0;
-        let draining = edge.stop.get().cloned();
-        let work = async move |cx, input: &mut Input| {
-            let items = route.call(cx, input).await?;
-            Ok(events(route.path, items, route.steps.encode, draining))
+            let message = (self.steps.decode)(input)?;
+            let answer = (self.steps.call)(&self.client, cx, message).await?;
+            (self.render)(self, edge, answer)
         };
         Box::pin(answer(
             edge,
-            route.method,
-            route.sensitive,
+            self.method,
+            self.sensitive,
             facts,
             variables,
             request,
             work,
         ))
     }
+}
+
+/// Renders the only reply.
+fn whole<C, Q, R>(route: &Generated<C, Q, R, R>, _: &Edge, reply: R) -> Result<Response> {
+    let method = route.method;
+    let style = if method.bare { Envelope::Plain } else { method.envelope };
+    Ok(render_ok(style, method.ok_message, (route.steps.encode)(reply)?))
+}
+
+/// Renders replies as they come.
+fn in_items<C, Q, R: Send + 'static>(
+    route: &Generated<C, Q, Items<R>, R>,
+    edge: &Edge,
+    items: Items<R>,
+) -> Result<Response> {
+    Ok(events(route.path, items, route.steps.encode, edge.stop.get().cloned()))
 }
 
 /// Carries one request from authentication to its rendered answer.
